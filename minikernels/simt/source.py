@@ -1,0 +1,236 @@
+"""From a Python function, or from the text of a submission, to a rewritten `Program`."""
+
+import ast
+import builtins
+import inspect
+import textwrap
+import weakref
+from pathlib import Path
+
+from minikernels.core.errors import KernelError
+from minikernels.simt import names
+from minikernels.simt.rewrite import Program, Rewriter
+
+__all__ = ["program_of", "program_of_text"]
+
+_cache = weakref.WeakKeyDictionary()
+
+
+def program_of(function):
+    """Return the program of a Python function, a ``launch.kernel`` or a numba dispatcher."""
+    function = getattr(function, "py_func", function)
+    if not inspect.isfunction(function):
+        raise KernelError(f"a kernel is a Python function, not {type(function).__name__}", kind="language")
+    if function not in _cache:
+        _cache[function] = _build(_Function(function))
+    return _cache[function]
+
+
+def program_of_text(text, name, filename="<submission>", extra=None):
+    """Return the program of the kernel ``name`` in a source that is never executed.
+
+    Only what the text itself shows is known: its kernels and device functions, module constants that are
+    literals or arithmetic on them, and the names of `names.source_names`.
+    """
+    try:
+        tree = ast.parse(text, filename)
+    except SyntaxError as error:
+        raise KernelError(f"{filename}:{error.lineno}: {error.msg}", kind="language") from error
+    source = _Text(tree, text, filename, extra or {})
+    node = source.functions.get(name)
+    if node is None:
+        known = ", ".join(source.functions) or "none"
+        raise KernelError(f"{filename} defines no function {name} (it defines: {known})", kind="language")
+    return _build(_TextFunction(source, node))
+
+
+class _Function:
+    """A live Python function: names resolve through its closure, globals and builtins."""
+
+    def __init__(self, function):
+        self.function = function
+        code = function.__code__
+        self.filename = Path(code.co_filename).name if not code.co_filename.startswith("<") else code.co_filename
+        try:
+            lines, first = inspect.getsourcelines(function)
+        except (OSError, TypeError) as error:
+            raise KernelError(f"the source of {function.__name__} is not available ({error}); define it in a file or "
+                              "a notebook cell", kind="language") from error
+        self.source, self.first_line = textwrap.dedent("".join(lines)), first
+        try:
+            tree = ast.parse(self.source)
+        except SyntaxError as error:
+            raise KernelError(f"{self.filename}:{first}: the source of {function.__name__} cannot be read alone "
+                              f"({error.msg}); write it as a plain def", kind="language") from error
+        ast.increment_lineno(tree, first - 1)
+        self.node = next((n for n in tree.body if isinstance(n, ast.FunctionDef)), None)
+        if self.node is None:
+            raise KernelError(f"{self.filename}:{first}: a kernel is written with def", kind="language")
+
+    @property
+    def key(self):
+        return self.function
+
+    def resolve(self, name):
+        f = self.function
+        if name in f.__code__.co_freevars:
+            cell = f.__closure__[f.__code__.co_freevars.index(name)]
+            try:
+                return names.describe(cell.cell_contents)
+            except ValueError:
+                raise NameError(name) from None
+        if name in f.__globals__:
+            return names.describe(f.__globals__[name])
+        if hasattr(builtins, name):
+            return names.describe(getattr(builtins, name))
+        raise NameError(name)
+
+    def device(self, target):
+        return _Function(target.function)
+
+
+class _Text:
+    """A submission's source."""
+
+    def __init__(self, tree, text, filename, extra):
+        self.text, self.filename = text, filename
+        self.functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        self.names = names.source_names() | {k: names.describe(v) for k, v in extra.items()}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                value = self._constant(node.value)
+                if value is not None:
+                    self.names[node.targets[0].id] = value
+
+    def _constant(self, node):
+        if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
+            return node.value
+        if isinstance(node, ast.Name) and isinstance(self.names.get(node.id), (bool, int, float, tuple)):
+            return self.names[node.id]
+        if isinstance(node, ast.Tuple):
+            items = [self._constant(e) for e in node.elts]
+            return None if None in items else tuple(items)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._constant(node.operand)
+            return None if value is None or isinstance(value, tuple) else -value
+        if isinstance(node, ast.BinOp):
+            a, b = self._constant(node.left), self._constant(node.right)
+            if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+                try:
+                    if isinstance(node.op, ast.Pow) and abs(b) > 64:
+                        return None
+                    return {ast.Add: lambda: a + b, ast.Sub: lambda: a - b, ast.Mult: lambda: a * b,
+                            ast.Div: lambda: a / b, ast.FloorDiv: lambda: a // b, ast.Mod: lambda: a % b,
+                            ast.Pow: lambda: a**b}.get(type(node.op), lambda: None)()
+                except (ZeroDivisionError, OverflowError):
+                    return None
+        if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+            kind = self._type(node.func)
+            value = self._constant(node.args[0])
+            if kind is not None and isinstance(value, (int, float)):
+                return kind.dtype.type(value)
+        return None
+
+    def _type(self, node):
+        found = self.names.get(node.id) if isinstance(node, ast.Name) else None
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            space = self.names.get(node.value.id)
+            found = names.member(space, node.attr) if isinstance(space, names.Namespace) else None
+        return found if isinstance(found, names.Cast) else None
+
+
+class _TextFunction:
+    """One function of a submission."""
+
+    def __init__(self, source, node):
+        self.source_file, self.node, self.filename = source, node, source.filename
+        self.first_line = node.lineno
+        self.source = ast.get_source_segment(source.text, node) or ""
+
+    @property
+    def key(self):
+        return self.node
+
+    def resolve(self, name):
+        if name in self.source_file.functions:
+            return names.Device(self.source_file.functions[name])
+        if name in self.source_file.names:
+            return self.source_file.names[name]
+        raise NameError(name)
+
+    def device(self, target):
+        if isinstance(target.function, ast.FunctionDef):
+            return _TextFunction(self.source_file, target.function)
+        return _Function(target.function)
+
+
+def _build(function):
+    """Rewrite a function and every device function it calls."""
+    known = {}  # key -> the name of the rewritten device function
+    texts = []
+
+    def rewriter(f, scope):
+        made = Rewriter(f.node, f.resolve, f.filename, None, scope)
+
+        def device_function(node, target):
+            inner = f.device(target)
+            if inner.key not in known:
+                if inner.key is function.key:
+                    made.refuse(node, "a kernel cannot call itself", "use a loop")
+                name = known[inner.key] = f"__device{len(known)}_{inner.node.name}"
+                rewritten = rewriter(inner, made.scope)
+                texts.append(rewritten.program_text(name))
+                made.explicit64 |= rewritten.explicit64
+                finished.add(inner.key)
+            elif inner.key not in finished:
+                made.refuse(node, f"{inner.node.name} calls itself", "recursion does not run on a GPU here; use a loop")
+            return known[inner.key]
+
+        made.device_function = device_function
+        return made
+
+    finished = set()
+    outer = rewriter(function, None)
+    text = outer.program_text("__kernel")
+    texts.append(text)
+    whole = "\n\n".join(texts)
+    exec(compile(whole, f"<lockstep {function.node.name}>", "exec"), outer.scope)
+    explicit = outer.explicit64
+    return Program(
+        name=function.node.name, filename=function.filename, source=function.source, first_line=function.first_line,
+        parameters=[a.arg for a in function.node.args.args], stored=_stored(function.node), explicit64=explicit,
+        text=whole, run=outer.scope["__kernel"])
+
+
+def _stored(node):
+    """Return the parameters that the kernel may write: stored to, updated atomically, viewed or handed on."""
+    parameters = {a.arg for a in node.args.args}
+    aliases = {}  # local name -> names it may be a view of
+    for n in ast.walk(node):
+        if isinstance(n, ast.Assign):
+            roots = {x.id for x in ast.walk(n.value) if isinstance(x, ast.Name)}
+            for target in n.targets:
+                for x in ast.walk(target):
+                    if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store):
+                        aliases.setdefault(x.id, set()).update(roots)
+    stored = set()
+    for n in ast.walk(node):
+        if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store):
+            root = n.value
+            while isinstance(root, ast.Subscript):
+                root = root.value
+            if isinstance(root, ast.Name):
+                stored.add(root.id)
+        if isinstance(n, ast.Call):
+            for argument in n.args:
+                if isinstance(argument, ast.Name):
+                    stored.add(argument.id)
+                elif isinstance(argument, ast.Subscript) and isinstance(argument.value, ast.Name):
+                    stored.add(argument.value.id)
+    reach, seen = list(stored), set()
+    while reach:
+        name = reach.pop()
+        if name not in seen:
+            seen.add(name)
+            reach.extend(aliases.get(name, ()))
+    return seen & parameters
