@@ -32,6 +32,7 @@ class Traffic:
     atomic_requests: int = 0
     atomic_sectors: int = 0
     atomic_bytes: int = 0
+    shared_atomic_requests: int = 0
     shared_load_requests: int = 0
     shared_load_wavefronts: int = 0
     shared_load_conflicts: int = 0

@@ -257,7 +257,7 @@ def _sites(program):
 
 def _shadows(machine, program, storages):
     """Give the arrays that the kernel writes (and those that overlap them) an access history."""
-    ranges = sorted((s.low, s.low + len(s.flat) * s.itemsize, s) for s in storages if len(s.flat))
+    ranges = [(s.low, s.low + len(s.flat) * s.itemsize, s) for s in storages if len(s.flat)]
     ranges.sort(key=lambda r: r[:2])
     groups = []
     for low, high, storage in ranges:

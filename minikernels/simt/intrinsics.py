@@ -73,8 +73,8 @@ class Intrinsics(Atomics):
         self.find(Finding(
             "barrier_divergence",
             f"line {self.line}: thread {short(waiting[1])} of block {short(waiting[0])} waits at cuda.syncthreads() "
-            f"and thread {short(absent[1])} of the same block did not come this way, so a GPU may hang here; move the barrier out of "
-            "the branch or loop, so that every thread of the block reaches it", None, None, (self.line,),
+            f"and thread {short(absent[1])} of the same block did not come this way, so a GPU may hang here; "
+            "move the barrier out of the branch or loop, so that every thread of the block reaches it", None, None, (self.line,),
             (waiting, absent)))
 
     def syncthreads_count(self, predicate):
@@ -161,7 +161,8 @@ class Intrinsics(Atomics):
             self.find_once(Finding(
                 "uninitialised",
                 f"line {self.line}: thread {short(thread)} of block {short(block)} takes a value from lane "
-                f"{source[row, warp, lane]} of its warp by cuda.{name}, and that lane does not execute it, so the value is undefined",
+                f"{source[row, warp, lane]} of its warp by cuda.{name}, and that lane does not execute it, "
+                "so the value is undefined",
                 None, None, (self.line,), ((block, thread),)))
         return np.take_along_axis(self._warps(value), source, axis=2).reshape(g.blocks, g.width)
 

@@ -112,7 +112,8 @@ class Machine(Control, Intrinsics, Scalars):
         self.find_once(Finding(
             "uninitialised",
             f"line {line}: thread {short(thread)} of block {short(block)} reads "
-            f"{storage.name}[{', '.join(map(str, index))}], which nobody has written: {what} memory starts with whatever was there before; write it first",
+            f"{storage.name}[{', '.join(map(str, index))}], which nobody has written: {what} memory "
+            "starts with whatever was there before; write it first",
             storage.name, index, (line,), ((block, thread),)))
 
     # Arithmetic

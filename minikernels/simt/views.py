@@ -37,7 +37,7 @@ class Tally:
         if space == "global":
             return Traffic(**{f"{op}_requests": self.requests, f"{op}_sectors": self.units, f"{op}_bytes": self.bytes})
         if op == "atomic":
-            return Traffic(atomic_requests=self.requests)
+            return Traffic(shared_atomic_requests=self.requests)
         return Traffic(**{f"shared_{op}_requests": self.requests, f"shared_{op}_wavefronts": self.units,
                           f"shared_{op}_conflicts": self.units - self.ideal})
 

@@ -1,0 +1,1 @@
+"""Small kernels whose hardware counters are recorded, and the script that profiles them."""
