@@ -146,7 +146,8 @@ def allowance(off, budget, plain, plain_error):
     """Return the half sentence on how far off the worst cell is and how far it may be."""
     if np.isnan(off):
         return ""
-    return f": off by {off:.2g}, where {budget:.2g} is allowed (plain NumPy in {plain.dtype} is off by {plain_error:.2g})."
+    measure = f"plain NumPy in {plain.dtype} is off by {plain_error:.2g}"
+    return f": off by {off:.2g}, where {budget:.2g} is allowed ({measure})."
 
 
 def tally(wrong, name, letters):

@@ -12,7 +12,7 @@ import numpy as np
 
 from minikernels.core.traffic import Traffic
 
-__all__ = ["Access", "alignments", "heads", "padded_tile", "rows", "run"]
+__all__ = ["Access", "alignments", "heads", "padded_tile", "rows", "run", "scattered"]
 
 SECTOR = 32  # bytes
 WARP = 32  # lanes
@@ -112,18 +112,48 @@ def warp_rows(first, count, D, itemsize, width):
         return Access()
     columns = np.arange(0, D, width)[:, None]
     start = first + (np.arange(count) * D + columns) * itemsize  # (requests, rows): a run of bytes in each row
-    size = np.minimum(width, D - columns) * itemsize
+    size = np.broadcast_to(np.minimum(width, D - columns) * itemsize, start.shape)
     return Access(len(columns), distinct(start, size), count * D * itemsize)
+
+
+def scattered(first, count, D, itemsize, group, places):
+    """Return the cost of `count` rows of D elements where request r of a warp takes the columns ``places[r]``.
+
+    Parameters
+    ----------
+    first, count, D, itemsize, group
+        As in `rows`: a warp owns `group` consecutive rows.
+    places : ndarray of shape (requests, columns), int
+        Ascending in each request. A lane whose column is D or more is idle.
+
+    Examples
+    --------
+    >>> scattered(0, 1, 6, 4, 1, np.array([[0, 4], [1, 5], [2, 6], [3, 7]]))
+    Access(requests=4, sectors=4, bytes=24)
+    """
+    total, stride = Access(), group * D * itemsize
+    whole, rest = divmod(count, group)
+    parts = [(offset, n, group) for offset, n in alignments(whole, stride).items()]
+    for offset, n, held in [*parts, (whole * stride, 1, rest)]:
+        if held:
+            row = first % SECTOR + offset + np.arange(held)[None, :, None] * D * itemsize
+            start = (row + places[:, None, :] * itemsize).reshape(len(places), -1)
+            size = np.broadcast_to(np.where(places < D, itemsize, 0)[:, None, :], (len(places), held, places.shape[1]))
+            size = size.reshape(len(places), -1)
+            cost = Access(int(np.sum(size.any(axis=1))), distinct(start, size), held * D * itemsize)
+            total += cost.times(n)
+    return total
 
 
 def distinct(start, size):
     """Return the number of sectors that runs of bytes touch, counting a sector once in each row of the array.
 
-    The runs of a row ascend, so a run adds the sectors past the last one of the run before it.
+    The runs of a row that are not empty ascend, so a run adds the sectors past the last one of those before it.
     """
-    low, high = start // SECTOR, (start + size - 1) // SECTOR
+    high = np.maximum.accumulate(np.where(size > 0, (start + size - 1) // SECTOR, -1), axis=1)
+    low = start // SECTOR
     low[:, 1:] = np.maximum(low[:, 1:], high[:, :-1] + 1)
-    return int(np.sum(high - low + 1))
+    return int(np.sum((high - low + 1)[size > 0]))
 
 
 @cache

@@ -35,7 +35,8 @@ class Sizes(dict):
     def add(self, name, array, layout):
         """Bind the letters of `layout` to the shape of `array`, or raise ShapeError."""
         if not hasattr(array, "shape"):
-            raise DtypeError(f"{name} is of type {type(array).__name__}; it must be an array of shape {spelled(layout)}")
+            kind = type(array).__name__
+            raise DtypeError(f"{name} is of type {kind}; it must be an array of shape {spelled(layout)}")
         shape = tuple(int(size) for size in array.shape)
         if len(shape) != len(layout):
             raise ShapeError(f"{name} has shape {shape}, {axes(len(shape))}; it must be {spelled(layout)}")

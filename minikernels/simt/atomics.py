@@ -48,7 +48,7 @@ class Atomics:
         done = views.count(self, site, pattern, offset, "atomic")
         elements, lanes = storage.elements(lane, offset, self.mask)
         if storage.shadow is not None:
-            storage.shadow.write(storage.shadowed(elements), lanes, site.line, atomic=True)
+            storage.shadow.write(storage.shadowed(elements), lanes, site.line, self.mask.blocks, atomic=True)
         shape = self.mask.full.shape
         active = self.mask.full
         operands = [np.broadcast_to(x.astype(storage.dtype), shape)[active] for x in operands]

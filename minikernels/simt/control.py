@@ -162,6 +162,7 @@ class ForLoop(_Loop):
         machine.mask = self.alive
         if not self.alive.lanes:
             return False
+        machine.tick()
         self.next_value = value + self.step
         return True
 

@@ -57,11 +57,13 @@ class Shadow:
         Elements.
     describe : callable
         Maps an element number to (array name, index tuple).
-    ordered : set or None
-        Pairs of blocks that fences order; None for shared memory, where blocks never meet.
+    machine : Machine
+    blocks : int or None
+        Blocks of the chunk for shared memory, where blocks never meet and a barrier orders all that came before
+        it; None for global memory.
     """
 
-    def __init__(self, size, describe, machine):
+    def __init__(self, size, describe, machine, blocks=None):
         self.describe, self.machine = describe, machine
         self.writer = np.full(size, NOBODY, np.int64)
         self.write_record = np.zeros(size, np.int32)
@@ -69,33 +71,45 @@ class Shadow:
         self.records = [None]
         self.log = []
         self.unwritten = size
-        self.dirty = False  # whether a write happened since the last barrier that all blocks passed
+        # Blocks that wrote, and that read, since their last barrier: the others need no closer look
+        self.wrote = None if blocks is None else np.zeros(blocks, bool)
+        self.been_read = None if blocks is None else np.zeros(blocks, bool)
+        self.any_write = False
         self.reported = set()
 
-    def forget(self):
-        """Drop what the barrier that every live block just passed has ordered (shared memory only)."""
-        self.log.clear()
-        self.dirty = False
+    def forget(self, passed):
+        """Drop what a barrier has ordered in the blocks that passed it (shared memory only)."""
+        self.wrote &= ~passed
+        self.been_read &= ~passed
+        if self.been_read.any():
+            self.log = [entry for entry in self.log if (entry[2] & ~passed).any()]
+        else:
+            self.log.clear()
 
-    def read(self, locate, line, checked):
-        """Note a read; ``locate()`` returns (elements, lanes); check it against earlier writes if asked."""
+    def read(self, locate, line, blocks):
+        """Note a read by lanes of ``blocks``; ``locate()`` returns (elements, lanes). Check it against writes."""
         record = Record(self.machine.clock, line, self.machine.sequence)
-        self.log.append((locate, record))
+        self.log.append((locate, record, blocks))
+        if self.wrote is None:
+            suspect = self.any_write
+        else:
+            self.been_read |= blocks
+            suspect = (self.wrote & blocks).any()
         if len(self.log) > LOG_LIMIT:
             self._merge()
-        if checked and self.dirty:
+        if suspect:
             elements, lanes = locate()
             self._compare(elements, lanes, self.writer, self.write_record, record, "writes", "reads")
 
-    def write(self, elements, lanes, line, atomic=False, distinct=False):
-        """Note a write (or an atomic) of ``elements`` by ``lanes``, and check it against what came before."""
+    def write(self, elements, lanes, line, blocks, atomic=False, distinct=False):
+        """Note a write (or an atomic) of ``elements`` by ``lanes`` of ``blocks``; check it against what came before."""
         record = Record(self.machine.clock, line, self.machine.sequence, atomic)
         if not (atomic or distinct):
             self._collisions(elements, lanes, record)
         verb = "updates" if atomic else "writes"
-        if self.dirty:
+        if self.any_write if self.wrote is None else (self.wrote & blocks).any():
             self._compare(elements, lanes, self.writer, self.write_record, record, "writes", verb)
-        if self.log or self.first_reader is not None:
+        if (self.log or self.first_reader is not None) and (self.wrote is None or (self.been_read & blocks).any()):
             self._merge()
             for readers in (self.first_reader, self.other_reader):
                 self._compare(elements, lanes, readers, self.read_record, record, "reads", verb)
@@ -105,7 +119,9 @@ class Shadow:
         self.records.append(record)
         self.writer[elements] = lanes
         self.write_record[elements] = len(self.records) - 1
-        self.dirty = True
+        self.any_write = True
+        if self.wrote is not None:
+            self.wrote |= blocks
 
     def never_written(self, elements):
         """Return which of the elements nobody has written."""
@@ -118,7 +134,7 @@ class Shadow:
             self.first_reader = np.full(len(self.writer), NOBODY, np.int64)
             self.other_reader = np.full(len(self.writer), NOBODY, np.int64)
             self.read_record = np.zeros(len(self.writer), np.int32)
-        for locate, record in self.log:
+        for locate, record, _ in self.log:
             elements, lanes = locate()
             self.records.append(record)
             number = len(self.records) - 1

@@ -56,13 +56,11 @@ class Intrinsics(Atomics):
             missing = live.full & ~mask.full & mask.blocks[:, None]
             if missing.any():
                 self._divergence(mask, missing)
-        everyone = mask is live or mask.lanes == live.lanes
         blocks = mask.blocks
         self.here[BARRIERS] += int(np.count_nonzero(blocks))
         self.clock.block_barrier(blocks.astype(np.int32))
-        if everyone:
-            for view in self.storages.values():
-                view.storage.shadow.forget()
+        for view in self.storages.values():
+            view.storage.shadow.forget(blocks)
         if self.recorder is not None:
             self.recorder.barrier(self, 1)
 

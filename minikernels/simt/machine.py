@@ -79,12 +79,16 @@ class Machine(Control, Intrinsics, Scalars):
         self.here = here
         here[LANE_STEPS] += self.mask.lanes
         here[WARP_STEPS] += self.mask.warps
-        self.sequence += 1
-        if self.max_steps is not None and self.sequence > self.max_steps:
-            raise KernelError(f"{self.program.filename}:{line}: {self.program.name} ran more than {self.max_steps} "
-                              "statements; is there a loop that never ends?", kind="limit")
+        self.tick()
         if self.recorder is not None:
             self.recorder.step(self, line)
+
+    def tick(self):
+        """Count one statement or loop turn against the launch's budget."""
+        self.sequence += 1
+        if self.max_steps is not None and self.sequence > self.max_steps:
+            raise KernelError(f"{self.program.filename}:{self.line}: {self.program.name} ran more than "
+                              f"{self.max_steps} statements; is there a loop that never ends?", kind="limit")
 
     def find(self, finding):
         """Keep a finding; stop the launch where its kind demands it."""
@@ -235,7 +239,7 @@ class Machine(Control, Intrinsics, Scalars):
                     lanes_missing[divmod(int(lanes[k]) - self.geometry.first * self.geometry.width,
                                          self.geometry.width)] = True
                     self.uninitialised(storage, site.line, elements[k], lanes_missing)
-            shadow.read(located, site.line, checked=True)
+            shadow.read(located, site.line, self.mask.blocks)
         if self.recorder is not None:
             self.recorder.access(self, "load", storage, lane, offset, done, value)
         return value
@@ -267,7 +271,8 @@ class Machine(Control, Intrinsics, Scalars):
         if storage.shadow is not None:
             if pattern.distinct is None:
                 pattern.distinct = len(np.unique(elements)) == len(elements)
-            storage.shadow.write(storage.shadowed(elements), lanes, site.line, distinct=pattern.distinct)
+            storage.shadow.write(storage.shadowed(elements), lanes, site.line, self.mask.blocks,
+                                 distinct=pattern.distinct)
         values = value if value.ndim == 0 else np.broadcast_to(value, self.mask.full.shape)[self.mask.full]
         storage.put(elements, values)
         if self.recorder is not None:

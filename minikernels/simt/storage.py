@@ -123,7 +123,7 @@ class SharedStorage:
         self.flat = self.data.reshape(-1)
         self.base = (np.arange(blocks, dtype=np.int64) * self.size)[:, None]
         self.machine = machine
-        self.shadow = Shadow(blocks * self.size, self._describe, machine)
+        self.shadow = Shadow(blocks * self.size, self._describe, machine, blocks)
 
     def take(self, lane, offset):
         """Return the values at ``lane + offset`` of each block's copy (see `GlobalStorage.take`)."""

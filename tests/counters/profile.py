@@ -32,6 +32,7 @@ METRICS = {
 def launch_all():
     """Launch every case once, in order."""
     from numba import cuda
+
     from tests.counters.cases import CASES
 
     for case in CASES:
@@ -86,7 +87,8 @@ def provenance():
 
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     gpu, driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
-    ncu = subprocess.run(["ncu", "--version"], capture_output=True, text=True, check=True).stdout.strip().split("\n")[-1]
+    version = subprocess.run(["ncu", "--version"], capture_output=True, text=True, check=True)
+    ncu = version.stdout.strip().split("\n")[-1]
     return {"gpu": gpu, "driver": driver, "compute_capability": list(cuda.get_current_device().compute_capability),
             "numba": numba.__version__, "numba_cuda": numba_cuda.__version__, "ncu": ncu,
             "date": datetime.date.today().isoformat()}

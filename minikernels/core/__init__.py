@@ -1,0 +1,1 @@
+"""What every layer shares: errors, shapes in letters, softmax numerics, traffic counters and the oracle."""
