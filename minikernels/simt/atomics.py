@@ -39,7 +39,7 @@ class Atomics:
         if not storage.writable:
             raise TypeError(f"{storage.name} is read-only; pass an array that the kernel may write")
         index = index if isinstance(index, tuple) else (index,)
-        self._ranks(view, index)
+        self.check_index(view, index)
         if len(index) != view.ndim:
             raise TypeError(f"{storage.name} has {view.ndim} axes; cuda.atomic.{name} needs one index for each")
         if name in ("and_", "or_", "xor", "inc", "dec") and storage.dtype.kind not in "iu":

@@ -74,13 +74,15 @@ class Shadow:
         # Blocks that wrote, and that read, since their last barrier: the others need no closer look
         self.wrote = None if blocks is None else np.zeros(blocks, bool)
         self.been_read = None if blocks is None else np.zeros(blocks, bool)
-        self.any_write = False
+        self.any_write = False  # ... since the last barrier, for shared memory
+        self.seen = None  # the blocks of the last read, already noted
         self.reported = set()
 
     def forget(self, passed):
         """Drop what a barrier has ordered in the blocks that passed it (shared memory only)."""
         self.wrote &= ~passed
         self.been_read &= ~passed
+        self.any_write, self.seen = bool(self.wrote.any()), None
         if self.been_read.any():
             self.log = [entry for entry in self.log if (entry[2] & ~passed).any()]
         else:
@@ -90,11 +92,12 @@ class Shadow:
         """Note a read by lanes of ``blocks``; ``locate()`` returns (elements, lanes). Check it against writes."""
         record = Record(self.machine.clock, line, self.machine.sequence)
         self.log.append((locate, record, blocks))
-        if self.wrote is None:
-            suspect = self.any_write
-        else:
-            self.been_read |= blocks
-            suspect = (self.wrote & blocks).any()
+        suspect = self.any_write
+        if self.wrote is not None:
+            if blocks is not self.seen:
+                self.been_read |= blocks
+                self.seen = blocks
+            suspect = suspect and (self.wrote & blocks).any()
         if len(self.log) > LOG_LIMIT:
             self._merge()
         if suspect:

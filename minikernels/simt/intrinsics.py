@@ -72,8 +72,8 @@ class Intrinsics(Atomics):
             "barrier_divergence",
             f"line {self.line}: thread {short(waiting[1])} of block {short(waiting[0])} waits at cuda.syncthreads() "
             f"and thread {short(absent[1])} of the same block did not come this way, so a GPU may hang here; "
-            "move the barrier out of the branch or loop, so that every thread of the block reaches it", None, None, (self.line,),
-            (waiting, absent)))
+            "move the barrier out of the branch or loop, so that every thread of the block reaches it",
+            None, None, (self.line,), (waiting, absent)))
 
     def syncthreads_count(self, predicate):
         """Barrier; the number of the block's threads whose predicate holds."""

@@ -199,13 +199,16 @@ class Machine(Control, Intrinsics, Scalars):
 
     def index(self, site, value, index):
         """Return ``value[index]``: an item of a tuple, an element, or a view."""
+        pattern = site.pattern
+        if pattern is not None and pattern.view is value:
+            return self.load(site, value, index)  # as the last time
         if isinstance(value, tuple):
             if len(index) != 1 or isinstance(index[0], slice) or index[0].ndim:
                 raise TypeError("a tuple is indexed with one integer that is the same in every thread")
             return value[int(index[0])]
         if not isinstance(value, View):
             raise TypeError(f"only arrays and tuples can be indexed, and this is a {value.dtype}")
-        self._ranks(value, index)
+        self.check_index(value, index)
         if len(index) < value.ndim or any(isinstance(i, slice) for i in index):
             return value.part(self, site, index)
         return self.load(site, value, index)
@@ -246,13 +249,14 @@ class Machine(Control, Intrinsics, Scalars):
 
     def store(self, site, view, index, value):
         """Put the value of each active lane where it asks."""
-        if not isinstance(view, View):
-            raise TypeError("only elements of arrays can be assigned; tuples and scalars cannot")
-        self._ranks(view, index)
-        if isinstance(value, View):
-            raise TypeError("assigning a whole array to elements is not supported; loop over its elements")
-        if len(index) < view.ndim or any(isinstance(i, slice) for i in index):
-            raise TypeError("a store writes one element a thread; loop over the slice's elements")
+        if isinstance(value, (View, tuple)):
+            raise TypeError("an element takes one number; loop over the elements of an array or a tuple")
+        if site.pattern is None or site.pattern.view is not view:
+            if not isinstance(view, View):
+                raise TypeError("only elements of arrays can be assigned; tuples and scalars cannot")
+            self.check_index(view, index)
+            if len(index) < view.ndim or any(isinstance(i, slice) for i in index):
+                raise TypeError("a store writes one element a thread; loop over the slice's elements")
         lane, offset, pattern = views.locate(self, site, view, index)
         storage = view.storage
         if storage.dtype.kind in "iu" and value.dtype.kind == "f":
@@ -291,7 +295,8 @@ class Machine(Control, Intrinsics, Scalars):
             size = size * extent
         return size
 
-    def _ranks(self, view, index):
+    def check_index(self, view, index):
+        """Check the number and the types of the indices."""
         if len(index) > view.ndim:
             raise TypeError(f"{view.storage.name} has {view.ndim} axes and is indexed with {len(index)}")
         for i in index:

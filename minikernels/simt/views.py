@@ -167,6 +167,7 @@ def _learn(machine, site, view, index):
     else:
         p.base = offset = int(view.start)
     whole_extents = True
+    machine.check_index(view, index)
     for axis, (i, n, stride) in enumerate(zip(index, view.shape, view.strides)):
         _check(machine, site, view, axis, i, n)
         if i.ndim:
