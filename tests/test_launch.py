@@ -1,0 +1,202 @@
+"""Where a kernel runs, as far as a machine without a GPU can tell: homes, launch configurations, device functions."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minikernels import launch, simt
+from minikernels.core.errors import DeviceError, DtypeError, KernelError
+from minikernels.launch import cuda, device, float32, kernel
+from minikernels.launch.kernels import for_numba
+from minikernels.launch.raw_kernels import RawKernel, definitions
+
+
+class OnDevice:
+    """An array of some library, as DLPack describes it."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __dlpack_device__(self):
+        return self.kind, 0
+
+    def __dlpack__(self, **options):
+        raise NotImplementedError
+
+
+CPU, GPU, MANAGED = 1, 2, 13
+
+
+@device
+def twice(x):
+    return x + x
+
+
+@kernel
+def doubled(x, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = twice(x[i])
+
+
+@kernel
+def reversed_in_block(x):
+    room = cuda.shared.array(0, float32)
+    i = cuda.threadIdx.x
+    room[i] = x[i]
+    cuda.syncthreads()
+    x[i] = room[cuda.blockDim.x - 1 - i]
+
+
+def test_numpy_arrays_run_on_the_simt_machine_and_return_its_launch():
+    x, out = np.arange(10, dtype=np.float32), np.zeros(10, np.float32)
+    done = doubled[2, 8](x, out)
+    assert isinstance(done, simt.Launch)
+    assert done.traffic.load_bytes == 40
+    np.testing.assert_array_equal(out, 2 * x)
+
+
+def test_dynamic_shared_memory_reaches_the_simt_machine():
+    x = np.arange(32, dtype=np.float32)
+    reversed_in_block[1, 32, None, 128](x)
+    np.testing.assert_array_equal(x, np.arange(32)[::-1])
+
+
+def test_a_grid_without_blocks_is_refused():
+    empty = np.zeros(0, np.float32)
+    with pytest.raises(KernelError, match="at least 1"):
+        doubled[0, 8](empty, empty)
+
+
+def test_a_kernel_keeps_its_function_and_its_name():
+    assert doubled.py_func.__name__ == doubled.__name__ == "doubled"
+    assert twice(3) == twice.py_func(3) == 6
+    with pytest.raises(TypeError, match=r"launch it as doubled\[grid, block\]"):
+        doubled(1, 2)
+    with pytest.raises(TypeError, match=r"doubled takes 2 arguments \(x, out\), not 1"):
+        doubled[1, 1](np.zeros(1))
+
+
+@pytest.mark.parametrize("configuration", [1, (1,), (1, 1, 0, 0, 0)])
+def test_a_launch_needs_grid_and_block(configuration):
+    with pytest.raises(TypeError, match=r"launch doubled as doubled\[grid, block\]"):
+        doubled[configuration]
+
+
+@pytest.mark.parametrize("grid", [1.5, (1, 2, 3, 4), (), -1, True, "4"])
+def test_a_grid_is_one_to_three_whole_numbers(grid):
+    with pytest.raises(KernelError, match="grid .* must be one to three whole numbers"):
+        doubled[grid, 1]
+
+
+def test_home_is_where_the_arrays_live():
+    assert launch.home() == launch.home(np.zeros(3), np.zeros(())) == "cpu"
+    assert launch.home(q=OnDevice(GPU), k=OnDevice(MANAGED), mask=None) == "gpu"
+
+
+def test_home_refuses_arrays_in_two_places_and_names_them():
+    with pytest.raises(DeviceError, match=r"q and v on the CPU \(NumPy\), and k on the GPU"):
+        launch.home(q=np.zeros(1), k=OnDevice(GPU), v=np.zeros(1))
+    with pytest.raises(DeviceError, match="argument 2 on the GPU"):
+        launch.home(np.zeros(1), OnDevice(GPU))
+
+
+def test_home_refuses_what_is_no_array_or_another_librarys_on_the_cpu():
+    with pytest.raises(DtypeError, match="k is of type list; it must be a NumPy array"):
+        launch.home(k=[1, 2])
+    with pytest.raises(DeviceError, match="q is a .* array on the CPU; pass it as a NumPy array"):
+        launch.home(q=OnDevice(CPU))
+
+
+def test_kernels_name_the_arrays_that_live_elsewhere():
+    with pytest.raises(DeviceError, match=r"x on the GPU, and out on the CPU"):
+        doubled[1, 8](OnDevice(GPU), np.zeros(8, np.float32))
+
+
+def test_numpy_results_come_back_as_they_are():
+    x = np.zeros(3)
+    assert launch.back(x, x) is x
+
+
+def test_device_functions_are_replaced_for_numba_and_nothing_else():
+    copy = for_numba(doubled.py_func)
+    assert copy.__globals__["twice"] is twice.numba_function
+    assert copy.__globals__["cuda"] is cuda
+    assert doubled.py_func.__globals__["twice"] is twice
+    factor = 3
+
+    @device
+    def scaled(x):
+        return x * factor
+
+    def body(x, out):
+        out[0] = scaled(x[0]) + factor
+
+    values = [cell.cell_contents for cell in for_numba(body).__closure__]
+    assert set(map(type, values)) == {int, type(scaled.numba_function)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "nothing.cu"
+    path.write_text('extern "C" __global__ void nothing() {}\n', "utf-8")
+    return path
+
+
+def test_raw_gives_one_kernel_for_one_build(file):
+    first = launch.raw(file, "nothing", constants={"B": 1, "A": True})
+    assert first is launch.raw(file, "nothing", constants={"A": True, "B": 1})
+    assert first is not launch.raw(file, "nothing", constants={"A": False, "B": 1})
+    assert first.options == ("-std=c++17", "-DA=1", "-DB=1")
+    assert first.source().startswith('#line 1 "nothing.cu"\nextern')
+    assert definitions({"T": np.int64(4)}) == ("-DT=4",)
+
+
+def test_raw_finds_files_beside_the_caller():
+    assert launch.raw("test_launch.py", "nothing").path.samefile(__file__)
+
+
+def test_a_raw_kernel_refuses_what_it_cannot_take(file):
+    nothing = launch.raw(file, "nothing")
+    with pytest.raises(DeviceError, match="nothing is CUDA C.., which runs on a GPU alone"):
+        nothing[1, 1](np.zeros(3))
+    with pytest.raises(TypeError, match="argument 1 of nothing is a Python int and has no fixed width"):
+        nothing[1, 1](3)
+    with pytest.raises(KernelError, match="2048 threads"):
+        nothing[1, 2048]()
+
+
+@pytest.mark.parametrize(("options", "found", "runs"), [
+    ((), (9, 0), True), ((), (12, 0), True), ((), (7, 5), False),
+    (("-arch=sm_90a",), (9, 0), True), (("-arch=sm_90a",), (10, 0), False)])
+def test_a_raw_kernel_checks_the_architecture(file, monkeypatch, options, found, runs):
+    from minikernels.launch import raw_kernels
+
+    monkeypatch.setattr(raw_kernels, "architecture", lambda: found)
+    kernel = RawKernel(file, "nothing", (), options, (9, 0) if options else (8, 0))
+    if runs:
+        kernel.check_machine()
+    else:
+        with pytest.raises(DeviceError, match=f"needs compute capability .*; this GPU has {found[0]}.{found[1]}"):
+            kernel.check_machine()
+
+
+def test_without_a_gpu_the_message_says_what_to_install(file):
+    if launch.no_gpu_because() is None:
+        pytest.skip("there is a GPU here")
+    for attempt in (launch.raw(file, "nothing")[1, 1], lambda: launch.to_gpu(np.zeros(1)), launch.provenance):
+        with pytest.raises(DeviceError, match="needs a GPU.*uv run --extra cuda13"):
+            attempt()
+
+
+def test_importing_launch_imports_neither_numba_nor_cupy():
+    code = "import sys, minikernels.launch; print({'numba', 'cupy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_unknown_names_of_launch_are_an_import_error():
+    with pytest.raises(ImportError):
+        from minikernels.launch import nothing  # noqa: F401
