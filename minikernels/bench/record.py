@@ -1,0 +1,161 @@
+"""Time every rung on the GPU at hand, beside every production kernel that can be imported, and write the results.
+
+``python -m minikernels.bench`` measures all cases; ``run`` some of them. A rung is held to the oracle on the very input
+that it is timed on, and a wrong one is not timed.
+"""
+
+import datetime
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minikernels import catalog, launch
+from minikernels.bench import attention
+from minikernels.bench.recorded import FOLDER
+from minikernels.core.errors import DeviceError, DtypeError, ShapeError
+
+__all__ = ["Case", "measure", "run"]
+
+SUITES = {"flash": attention.suites}  # technique -> suites(technique, shapes)
+SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
+SERIES_MS = 250  # about as long as one series takes
+FEWEST, MOST = 3, 100  # repeats of a series
+LONGEST_MS = 1000  # a kernel that takes longer is timed once
+METHOD = (
+    "CUDA events around each call, queued while the GPU waits, L2 flushed before it; ms is the median over two series, "
+    "runs the median of each; error is the largest difference from the float64 oracle on samples of the same input"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape to measure: sizes by letter, dtype and mask."""
+
+    sizes: dict
+    dtype: str = "float16"
+    causal: bool = False
+
+
+def run(techniques=None, shapes=None, out=None, say=print):
+    """Measure techniques on this machine's GPU, and write ``<gpu>.json``.
+
+    Parameters
+    ----------
+    techniques : sequence of str, optional
+        Names in the catalog; all that have something to time by default.
+    shapes : sequence of Case, optional
+        The cases that stand in each technique's suite by default.
+    out : str or Path, optional
+        Folder or .json file; ``minikernels/bench/recorded`` by default.
+    say : callable
+        Hears one line for each kernel as it is done.
+
+    Returns
+    -------
+    Path
+        The file written. Rows of cases that are not measured now stay in it, if GPU, driver and versions are the same.
+
+    Raises
+    ------
+    DeviceError
+        If there is no GPU to measure.
+    ValueError
+        If a technique has no suite.
+    """
+    launch.require_gpu("measuring", numba=True)
+    about = {**launch.provenance(), "date": datetime.date.today().isoformat()}
+    path = target(out, about["gpu"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = kept(path, about)
+    for name in SUITES if techniques is None else techniques:
+        if name not in SUITES:
+            raise ValueError(f"nothing of {name!r} is timed; there are {', '.join(SUITES)}")
+        for suite in SUITES[name](catalog.technique(name), shapes):
+            results, not_run = measure(suite, say)
+            rows = replaced(rows, suite, results, not_run)
+            path.write_text(lines({**about, "method": METHOD, **rows}), "utf-8", newline="\n")
+    return path
+
+
+def kept(path, about):
+    """Return the rows of an earlier recording that still hold: same GPU, same driver, same versions."""
+    empty = {"results": [], "not_run": []}
+    if not path.exists():
+        return empty
+    earlier = json.loads(path.read_text("utf-8"))
+    same = all(earlier.get(name) == value for name, value in about.items() if name != "date")
+    return {name: earlier[name] for name in empty} if same else empty
+
+
+def replaced(rows, suite, results, not_run):
+    """Return the rows with those of one case exchanged for new ones."""
+    def other(row):
+        return (row["technique"], row["sizes"], row["dtype"], row["causal"]) != suite.case
+    return {
+        "results": [*filter(other, rows["results"]), *results],
+        "not_run": [*filter(other, rows["not_run"]), *not_run],
+    }
+
+
+def measure(suite, say=print):
+    """Check and time every entry of a suite; return rows of results, and rows of what was not run with the reason."""
+    results, not_run = [], []
+    today = datetime.date.today().isoformat()
+    for entry in suite.entries:
+        row = {"technique": suite.technique, entry.kind: entry.name, "sizes": suite.sizes, "dtype": suite.dtype}
+        row |= {"causal": suite.causal, "date": today}
+        reason = entry.reason or attempt(suite, entry, row)
+        if reason:
+            not_run.append({**row, "reason": reason})
+        else:
+            results.append(row)
+        speed = "" if reason else f"{row['ms']:.4g} ms, {suite.flop / row['ms'] / 1e9:.4g} TFLOP/s"
+        say(f"{suite}  {entry.name}: {reason or speed}")
+    return results, not_run
+
+
+def attempt(suite, entry, row):
+    """Run, judge and time one entry, and fill in its row; return why it was not timed, or an empty string."""
+    try:
+        verdicts = suite.judge(entry.run())
+    except (DeviceError, DtypeError, ShapeError) as error:
+        return str(error)
+    except RuntimeError as error:  # a peer that does not take the shape, or too little memory
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    worst = max(verdicts, key=lambda v: (not v.passed, v.error))
+    if entry.kind == "rung" and not worst.passed:
+        return f"wrong, so not timed: {worst.message}"
+    series = timed(entry.run)
+    row["ms"] = round(float(np.median(np.concatenate(series))), 5)
+    row["runs"] = [round(float(np.median(times)), 5) for times in series]
+    row["repeats"] = len(series[0])
+    row["flop"] = suite.flop
+    row["error"], row["budget"] = float(f"{worst.error:.3g}"), float(f"{worst.budget:.3g}")
+    return ""
+
+
+def timed(function):
+    """Return two series of times, or the one time of a kernel that takes long; the caller has warmed it up."""
+    first = launch.times_ms(function, runs=1, warm_up=1)
+    if first[0] > LONGEST_MS:
+        return [first]
+    repeats = int(np.clip(SERIES_MS / first[0], FEWEST, MOST))
+    return [launch.times_ms(function, runs=repeats, warm_up=1) for _ in range(SERIES)]
+
+
+def target(out, gpu):
+    """Return the file to write: ``nvidia-h200.json`` in the folder, unless a file is named."""
+    path = FOLDER if out is None else Path(out)
+    return path if path.suffix == ".json" else path / f"{re.sub('[^a-z0-9]+', '-', gpu.lower()).strip('-')}.json"
+
+
+def lines(data):
+    """Return the data as JSON with one line a result."""
+    tables = ("results", "not_run")
+    head = json.dumps({name: value for name, value in data.items() if name not in tables}, indent=1)
+    rows = {name: ",\n".join(f"  {json.dumps(row)}" for row in data[name]) for name in tables}
+    tail = [f' "{name}": [\n{text}\n ]' for name, text in rows.items()]
+    return head.removesuffix("\n}") + ",\n" + ",\n".join(tail) + "\n}\n"
