@@ -26,14 +26,15 @@ class Verdict:
     passed : bool
         Whether every cell is within the budget. A Verdict is true where it passed.
     error : float
-        Largest absolute difference from the float64 reference; NaN where a cell is not a number it should be.
+        Absolute difference from the float64 reference in the worst cell; NaN where that is not the number, infinity
+        or NaN that it should be.
     budget : float
-        The largest difference allowed.
+        The largest difference allowed there.
     plain_error : float
         Largest difference that plain NumPy made in the same precision.
     worst : tuple of int or None
-        Index of the cell with the largest difference (of the first NaN where there is one); None where there
-        are no cells, or the shape is wrong.
+        Index of the cell whose difference is the largest share of its budget (of the first NaN where there is one);
+        None where there are no cells, or the shape is wrong.
     message : str
         One sentence or two.
     """
@@ -54,7 +55,7 @@ def unwritten(shape, dtype):
     return np.full(shape, np.nan, dtype)
 
 
-def check(out, reference, plain, *, name="o", letters=None, magnitude=None):
+def check(out, reference, plain, *, name="o", letters=None, magnitude=None, exponent=0.0, rounded=None):
     """Judge one output of a rung against the float64 reference.
 
     Parameters
@@ -72,6 +73,11 @@ def check(out, reference, plain, *, name="o", letters=None, magnitude=None):
     magnitude : float, optional
         Size of the terms that were summed; the rounding band is relative to it (`rounding_band`). The
         default is the largest finite absolute value of the reference, which is too small where large terms cancel.
+    exponent : float, optional
+        Size of the terms that an exponent was summed from: one rounding of x moves exp(x) by |x| units.
+    rounded : float or ndarray, optional
+        Size of what each cell's roundings to the dtype of `out` act on, where it is known better than by `magnitude`;
+        it broadcasts to the cells. It matters where that dtype is coarser than the sums, as float16 is.
 
     Returns
     -------
@@ -94,18 +100,21 @@ is wrong.
     plain_error = largest(difference(plain, reference))
     if magnitude is None:
         magnitude = largest(np.abs(reference))
-    budget = FACTOR * plain_error + rounding_band(out.dtype) * magnitude
+    band = rounding_band(out.dtype, magnitude, magnitude if rounded is None else rounded, exponent)
+    budget = np.broadcast_to(FACTOR * plain_error + band, reference.shape)
     off = difference(out, reference)
     wrong = ~(off <= budget)  # also true where off is NaN
+    if not off.size:
+        return Verdict(True, 0.0, 0.0, plain_error, None, f"{name} is right: it has no cells.")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(np.isnan(off), np.inf, np.where(off == 0, 0.0, off / budget))
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(share)), off.shape))
+    error, allowed = float(off[worst]), float(budget[worst])
     if not wrong.any():
-        worst = np.unravel_index(int(np.argmax(off)), off.shape) if off.size else None
-        error = float(off.max()) if off.size else 0.0
-        message = f"{name} is right: off by at most {error:.2g}, where {budget:.2g} is allowed."
-        return Verdict(True, error, budget, plain_error, plain_index(worst), message)
-    undefined = np.isnan(off)
-    worst = plain_index(np.unravel_index(int(np.argmax(np.where(undefined, np.inf, off))), off.shape))
-    message = f"{describe(out, reference, worst, name, letters)}{allowance(off[worst], budget, plain, plain_error)}"
-    return Verdict(False, float(off[worst]), budget, plain_error, worst, f"{message} {tally(wrong, name, letters)}")
+        message = f"{name} is right: off by {error:.2g} in the worst cell, where {allowed:.2g} is allowed."
+        return Verdict(True, error, allowed, plain_error, worst, message)
+    message = f"{describe(out, reference, worst, name, letters)}{allowance(error, allowed, plain, plain_error)}"
+    return Verdict(False, error, allowed, plain_error, worst, f"{message} {tally(wrong, name, letters)}")
 
 
 def refused(message):
@@ -113,10 +122,10 @@ def refused(message):
     return Verdict(False, float("nan"), 0.0, 0.0, None, message)
 
 
-def rounding_band(dtype):
-    """Return the relative error that is always allowed: one rounding to `dtype`, and a few of the accumulator's."""
+def rounding_band(dtype, magnitude, rounded, exponent):
+    """Return the error always allowed: one rounding to `dtype`, and a few of the sums and of an exponent."""
     wide = np.result_type(dtype, np.float32)
-    return float(np.finfo(dtype).eps) + BAND_ULPS * float(np.finfo(wide).eps)
+    return float(np.finfo(dtype).eps) * rounded + (BAND_ULPS + exponent) * float(np.finfo(wide).eps) * magnitude
 
 
 def difference(x, reference):
@@ -155,7 +164,7 @@ def tally(wrong, name, letters):
     count = int(wrong.sum())
     if count == 1:
         return f"1 of {wrong.size} cells is wrong."
-    first = plain_index(np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    first = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
     return f"{count} of {wrong.size} cells are wrong, the first is {cell_name(name, first, letters)}."
 
 
@@ -164,8 +173,3 @@ def cell_name(name, index, letters):
     if letters:
         return f"{name}[{', '.join(f'{a.lower()}={i}' for a, i in zip(letters, index, strict=True))}]"
     return f"{name}[{', '.join(str(i) for i in index)}]"
-
-
-def plain_index(index):
-    """Return an index of NumPy integers as plain ints."""
-    return None if index is None else tuple(int(i) for i in index)

@@ -5,15 +5,24 @@ project stands in this folder, inside the function that needs it, so that the pa
 neither. A kernel's file takes the names it is written with from here: ``from minikernels.launch import cuda, kernel``.
 """
 
-from minikernels.launch.gpu import INSTALL, architecture, no_gpu_because, provenance, require_gpu, shared_limit
+from minikernels.launch.gpu import (
+    INSTALL,
+    architecture,
+    multiprocessors,
+    no_gpu_because,
+    provenance,
+    require_gpu,
+    shared_limit,
+)
 from minikernels.launch.homes import back, home, to_cupy
 from minikernels.launch.kernels import Device, Kernel, device, kernel
 from minikernels.launch.raw_kernels import RawKernel, raw
 from minikernels.launch.timing import time_ms, times_ms, to_gpu, to_numpy
 
 __all__ = [
-    "INSTALL", "Device", "Kernel", "RawKernel", "architecture", "back", "device", "home", "kernel", "no_gpu_because",
-    "provenance", "raw", "require_gpu", "shared_limit", "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
+    "INSTALL", "Device", "Kernel", "RawKernel", "architecture", "back", "device", "home", "kernel", "multiprocessors",
+    "no_gpu_because", "provenance", "raw", "require_gpu", "shared_limit", "time_ms", "times_ms", "to_cupy", "to_gpu",
+    "to_numpy",
 ]
 
 DTYPES = ("boolean", "float16", "float32", "float64", "int8", "int16", "int32", "int64")

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from minikernels.core.errors import DeviceError
 
-__all__ = ["INSTALL", "architecture", "no_gpu_because", "provenance", "require_gpu", "shared_limit"]
+__all__ = ["INSTALL", "architecture", "multiprocessors", "no_gpu_because", "provenance", "require_gpu", "shared_limit"]
 
 INSTALL = (
     "on a machine with an NVIDIA GPU: uv run --extra cuda13 ... (driver for CUDA 13) or uv run --extra cuda12 ..., "
@@ -72,6 +72,14 @@ def shared_limit_of(number):
     import cupy
 
     return cupy.cuda.Device(number).attributes["MaxSharedMemoryPerBlockOptin"]
+
+
+def multiprocessors():
+    """Return how many multiprocessors the current GPU has."""
+    require_gpu("this kernel")
+    import cupy
+
+    return cupy.cuda.Device().attributes["MultiProcessorCount"]
 
 
 def provenance():

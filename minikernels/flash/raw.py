@@ -1,0 +1,128 @@
+"""The rungs of attention in CUDA C++: which inputs each takes, its tile sizes, and its launch."""
+
+import math
+
+import numpy as np
+
+from minikernels.core.numerics import LOG2E
+from minikernels.core.shapes import bind, same_dtype
+from minikernels.flash.outputs import check_grid
+from minikernels.launch import raw, shared_limit
+
+WIDTH_LIMIT = 128  # wider heads would not fit in a thread's registers
+ALIGNMENT = 16  # bytes: the widest load
+FLOAT, HALF = 4, 2  # bytes
+
+
+def check_v4_register_tiles(q, k, v):
+    """Raise ShapeError or DtypeError unless v4_register_tiles takes these q, k and v."""
+    check(q, k, v, "v4_register_tiles", ("float32", "float16"), multiple=1)
+
+
+def check_v5_mma(q, k, v):
+    """Raise ShapeError or DtypeError unless v5_mma takes these q, k and v."""
+    check(q, k, v, "v5_mma", ("float16",), multiple=8)
+
+
+def launch_v4_register_tiles(q, k, v, causal, scale):
+    """Return o and lse; CUDA cores, float32 arithmetic, tiles of scores and outputs in registers.
+
+    Differs from v3_split_rows: a thread owns 8 rows, and an 8 x 8 (D <= 64) or 8 x 4 tile of their scores: a number
+    read from shared memory serves 8 or 4 multiply-adds, not 2, and four are read at once.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, T, D), float32 or float16
+        D up to 128.
+    k, v : CuPy array of shape (B, G, S, D)
+    causal : bool
+    scale : float
+    """
+    check_v4_register_tiles(q, k, v)
+    tile = tile_v4_register_tiles(q.shape[3], q.dtype.itemsize, shared_limit())
+    kernel = raw("v4_register_tiles.cu", "v4_register_tiles", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
+    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 16 * tile["TX"], shared_v4_register_tiles(tile))
+
+
+def launch_v5_mma(q, k, v, causal, scale):
+    """Return o and lse; tensor cores through mma.sync m16n8k16, float32 accumulators.
+
+    Differs from v4_register_tiles: products on the tensor cores, operands in float16; P stays in registers.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, T, D), float16
+        D a multiple of 8, up to 128.
+    k, v : CuPy array of shape (B, G, S, D)
+    causal : bool
+    scale : float
+    """
+    check_v5_mma(q, k, v)
+    tile = tile_v5_mma(q.shape[3])
+    kernel = raw("v5_mma.cu", "v5_mma", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
+    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 128, shared_v5_mma(tile))
+
+
+def tile_v4_register_tiles(D, itemsize, limit=227 * 1024):
+    """Return the kernel's constants for one head width: the most rows a block whose tiles fit in `limit` bytes.
+
+    The least `limit` of a GPU of compute capability 8.0 or newer is 99 KB.
+
+    >>> tile_v4_register_tiles(64, 4)["BLOCK_T"], tile_v4_register_tiles(128, 4, limit=99 * 1024)["BLOCK_T"]
+    (128, 32)
+    """
+    constants = {"D": D, "ITEM_BYTES": itemsize, "TX": 8 if D <= 64 else 16, "CHUNK": 1 if D % 4 else 4, "BLOCK_S": 64}
+    sizes = (constants | {"BLOCK_T": rows} for rows in (128, 64, 32))
+    return next(tile for tile in sizes if shared_v4_register_tiles(tile) <= limit)
+
+
+def shared_v4_register_tiles(tile):
+    """Return the bytes of shared memory of a block: Q, K, V and P in float32, Q, K and P with padded rows."""
+    rows, keys, columns = tile["BLOCK_T"], tile["BLOCK_S"], 4 * tile["TX"]
+    width = columns * math.ceil(tile["D"] / columns)
+    return FLOAT * ((rows + keys) * (width + 4) + keys * width + rows * (keys + tile["TX"]))
+
+
+def tile_v5_mma(D):
+    """Return the kernel's constants for one head width."""
+    return {"D": D, "BLOCK_T": 128, "BLOCK_S": 64 if D <= 64 else 32}  # 64 keys of wider heads would spill registers
+
+
+def shared_v5_mma(tile):
+    """Return the bytes of shared memory of a block: Q, K and V in float16, with padded rows."""
+    width = 16 * math.ceil(tile["D"] / 16)
+    return HALF * (tile["BLOCK_T"] + 2 * tile["BLOCK_S"]) * (width + 8)
+
+
+def run(kernel, q, k, v, scale, block_t, threads, shared_bytes):
+    """Launch one block a tile of `block_t` query rows, if there are any, and return o and lse."""
+    (B, H, T, _), (G, S) = q.shape, k.shape[1:3]
+    check_grid(H, B)
+    o, lse = new(q, q.shape, q.dtype), new(q, (B, H, T), np.float32)
+    q, k, v = (aligned(x) for x in (q, k, v))
+    sizes = (np.int32(size) for size in (H, G, T, S))
+    grid = math.ceil(T / block_t), H, B
+    if 0 in grid:
+        return o, lse
+    kernel[grid, threads, None, shared_bytes](q, k, v, o, lse, *sizes, np.float32(scale * LOG2E))
+    return o, lse
+
+
+def new(like, shape, dtype):
+    """Return an output array beside the CuPy array `like`; the kernel writes every cell of it."""
+    return np.empty_like(like, dtype=dtype, shape=shape, order="C")
+
+
+def aligned(x):
+    """Return the array, copied only where a kernel could not read its rows one after another, 16 bytes at a time."""
+    return x if x.flags.c_contiguous and x.data.ptr % ALIGNMENT == 0 else x.copy(order="C")
+
+
+def check(q, k, v, rung, dtypes, multiple):
+    """Raise ShapeError or DtypeError, in letters, unless a rung takes q, k and v."""
+    sizes = bind(q=(q, "BHTD"), k=(k, "BGSD"), v=(v, "BGSD"))
+    sizes.divides("G", "H")
+    same_dtype(dtypes, q=q, k=k, v=v)
+    sizes.at_most("D", WIDTH_LIMIT, f"{rung} keeps a row's outputs in registers; rung v1_three_pass takes any D")
+    if sizes["D"] == 0 or sizes["D"] % multiple:
+        sizes.refuse("D", f"must be a multiple of {multiple}, and not 0, for rung {rung}")

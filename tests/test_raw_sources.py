@@ -1,0 +1,136 @@
+"""Every CUDA C++ kernel compiles, warns of nothing and spills no register: NVRTC needs no GPU for that."""
+
+import ctypes
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from minikernels.flash import raw as flash
+from minikernels.gqa import raw as gqa
+from minikernels.launch.raw_kernels import RawKernel
+
+PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
+LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
+CLEAN = re.compile(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads")
+CONSUMER_LIMIT = 99 * 1024  # bytes of shared memory a block of an RTX GPU may have
+
+
+def v4(D, itemsize, causal, limit=227 * 1024):
+    return flash.tile_v4_register_tiles(D, itemsize, limit) | {"CAUSAL": causal}
+
+
+def v5(D, causal):
+    return flash.tile_v5_mma(D) | {"CAUSAL": causal}
+
+
+BUILDS = [  # file, constants, architecture
+    ("launch/wait.cu", {}, "sm_80"),
+    ("flash/v4_register_tiles.cu", v4(64, 4, False), "sm_90"),
+    ("flash/v4_register_tiles.cu", v4(64, 2, True), "sm_90"),
+    ("flash/v4_register_tiles.cu", v4(128, 4, True), "sm_90"),
+    ("flash/v4_register_tiles.cu", v4(40, 4, False), "sm_80"),
+    ("flash/v4_register_tiles.cu", v4(7, 2, True), "sm_80"),
+    ("flash/v4_register_tiles.cu", v4(64, 4, True, CONSUMER_LIMIT), "sm_86"),
+    ("flash/v4_register_tiles.cu", v4(128, 4, False, CONSUMER_LIMIT), "sm_89"),
+    ("flash/v5_mma.cu", v5(32, False), "sm_80"),
+    ("flash/v5_mma.cu", v5(40, True), "sm_90"),
+    ("flash/v5_mma.cu", v5(64, False), "sm_89"),
+    ("flash/v5_mma.cu", v5(64, True), "sm_90"),
+    ("flash/v5_mma.cu", v5(128, False), "sm_80"),
+    ("flash/v5_mma.cu", v5(128, True), "sm_90"),
+]
+BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
+           for file in ("v4_wide_loads", "v5_split_kv", "v6_stream_k")
+           for R, D, itemsize, architecture in [
+               (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"), (8, 128, 4, "sm_80"),
+               (32, 128, 2, "sm_90")]]
+ENTRY = re.compile(r'extern "C" __global__ void __launch_bounds__\([^)]*\) (\w+)\(')
+
+
+def identity(build):
+    file, constants, architecture = build
+    return "-".join([Path(file).stem, architecture, *(f"{name}{int(value)}" for name, value in constants.items())])
+
+
+class Compiler:
+    """NVIDIA's run-time compiler, called through ctypes."""
+
+    def __init__(self, library, include):
+        self.nvrtc, self.include = ctypes.CDLL(str(library)), include
+
+    def compile(self, source, options):
+        """Return (0 where it compiles, the compiler's and the assembler's log)."""
+        program = ctypes.c_void_p()
+        self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+        words = [f"-I{self.include}".encode(), b"--ptxas-options=-v", *(o.encode() for o in options)]
+        code = self.nvrtc.nvrtcCompileProgram(program, len(words), (ctypes.c_char_p * len(words))(*words))
+        size = ctypes.c_size_t()
+        self.nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        self.nvrtc.nvrtcGetProgramLog(program, log)
+        self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+        return code, log.value.decode()
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for home in sorted(Path(folder).glob("cu1[23]")):
+            for pattern in LIBRARIES:
+                for library in home.glob(pattern):
+                    if (home / "include/cuda_fp16.h").exists() and (home / "include/crt").exists():
+                        return Compiler(library, home / "include")
+    pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-crt")
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=identity)
+def test_kernel_compiles_without_spills_or_warnings(compiler, build):
+    file, constants, architecture = build
+    kernel = RawKernel(PACKAGE / file, Path(file).stem, tuple(constants.items()), (), (8, 0))
+    options = [*kernel.options, f"-I{kernel.path.parent}", f"-arch={architecture}"]
+    code, log = compiler.compile(kernel.source(), options)
+    assert code == 0, log
+    assert "warning" not in log, log
+    entries = ENTRY.findall(kernel.source())
+    assert kernel.name in entries
+    assert len(CLEAN.findall(log)) >= len(entries), log  # a device function has a line of its own where it is not inlined
+    assert not re.search(r"[1-9]\d* bytes (stack frame|spill)", log), log
+    for entry in entries:
+        assert f"'{entry}' for '{architecture}'" in log, log
+
+
+def test_report_shows_an_array_that_left_the_registers(compiler):
+    """The test above relies on it."""
+    source = """extern "C" __global__ void __launch_bounds__(1024) greedy(float* x) {
+      float r[256];
+      for (int i = 0; i < 256; i++) r[i] = x[i * 1024 + threadIdx.x];
+      __syncthreads();
+      for (int i = 0; i < 256; i++) x[i * 1024 + threadIdx.x] = r[255 - i] * r[i];
+    }"""
+    code, log = compiler.compile(source, ["-arch=sm_90"])
+    assert code == 0, log
+    assert not CLEAN.search(log), log
+
+
+def test_every_cuda_file_is_compiled_here():
+    named = {file for file, _, _ in BUILDS}
+    assert {str(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.cu")} == named
+
+
+@pytest.mark.parametrize("limit", [CONSUMER_LIMIT, 163 * 1024, 227 * 1024])
+@pytest.mark.parametrize("D", [1, 64, 65, 128])
+def test_tiles_of_v4_fit_the_shared_memory_they_were_sized_for(D, limit):
+    assert flash.shared_v4_register_tiles(flash.tile_v4_register_tiles(D, 4, limit)) <= limit
+
+
+def test_line_numbers_are_those_of_the_file(compiler):
+    constants = v5(64, False) | {"D": 12}
+    kernel = RawKernel(PACKAGE / "flash/v5_mma.cu", "v5_mma", tuple(constants.items()), (), (8, 0))
+    code, log = compiler.compile(kernel.source(), [*kernel.options, "-arch=sm_80"])
+    lines = kernel.path.read_text("utf-8").splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if line.startswith("static_assert(D >= 8"))
+    assert code != 0
+    assert f"v5_mma.cu({number})" in log
