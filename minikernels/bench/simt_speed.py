@@ -1,5 +1,8 @@
 """How fast the SIMT machine is: against the clock, against numba's simulator, and as lanes and steps grow.
 
+A statement costs the machine about the same for one lane as for thousands, and numba's simulator pays for each
+lane: so the ratio grows with the launch, and the largest of the three is held to the limit.
+
     python -m minikernels.bench.simt_speed
 
 Every figure is taken in one run on this machine and printed with the processor's name.
@@ -65,15 +68,15 @@ def main():
     """Print the table; return 1 if a figure misses its limit."""
     attention(64, 16)  # imports and first calls
     whole = attention(1024, 64)
-    heads = [(H, min(attention(64, 16, H) for _ in range(3)), simulated(64, 16, H)) for H in (1, 4, 16)]
+    heads = [(H, min(attention(64, 16, H) for _ in range(3)), simulated(64, 16, H)) for H in (1, 8, 64)]
     steps = [(T, attention(T, 32)) for T in (256, 512, 1024)]
     table = Table(title=f"SIMT machine on {platform.processor() or platform.machine()}, {os.cpu_count()} cores")
     for column in ("launch", "seconds", "limit"):
         table.add_column(column, justify="left" if column == "launch" else "right")
     table.add_row("tiled attention, T=S=1024, D=64, 1 head", f"{whole:.2f}", f"{LIMIT_SECONDS:.0f}")
     for H, here, theirs in heads:
-        limit = f"{theirs / here:.0f}x" + (f", at least {LEAST_RATIO:.0f}x" if H == 16 else "")
-        table.add_row(f"the same, T=S=64, D=16, {H} blocks; numba's simulator {theirs:.2f}", f"{here:.3f}", limit)
+        limit = f"{theirs / here:.0f}x" + (f", at least {LEAST_RATIO:.0f}x" if H == 64 else "")
+        table.add_row(f"the same, T=S=64, D=16, {H} block{'s'[: H > 1]}; numba's simulator {theirs:.2f}", f"{here:.3f}", limit)
     for T, seconds in steps:
         table.add_row(f"tiled attention, T=S={T}, D=32", f"{seconds:.2f}", f"{seconds / T**2 * 1e9:.0f} ns a pair")
     Console().print(table)

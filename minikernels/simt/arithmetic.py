@@ -10,7 +10,8 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["BINARY", "MATH", "UNARY", "Operator", "arithmetic_type", "common_type"]
+__all__ = ["BINARY", "HALF", "MATH", "UNARY", "Operator", "arithmetic_type", "common_type", "convert",
+           "math_type"]
 
 BOOL, I64, U64 = np.dtype(bool), np.dtype(np.int64), np.dtype(np.uint64)
 F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
@@ -48,6 +49,7 @@ def common_type(a, b):
 
 
 def _divide_type(a, b):
+    # an integer over an integer is float64 for numba, as for Python 3
     return F64 if _integer(a.kind) and _integer(b.kind) else arithmetic_type(a, b)
 
 
@@ -74,11 +76,25 @@ def _shift_type(a, b):
     return U64 if a.kind == "u" else I64
 
 
+def convert(a, dtype):
+    """Return ``a`` as another type, as a GPU does: a float out of an integer's range becomes its nearest end."""
+    if a.dtype == dtype:
+        return a
+    if a.dtype.kind != "f" or dtype.kind not in "iu":
+        return a.astype(dtype)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    wide = np.trunc(np.nan_to_num(a.astype(F64), nan=0.0, posinf=np.inf, neginf=-np.inf))
+    over, under = wide >= float(high), wide <= float(low)
+    inside = np.where(over | under, 0.0, wide).astype(dtype)
+    return np.where(over, dtype.type(high), np.where(under, dtype.type(low), inside))[()]
+
+
 def _power(a, b):
     if a.dtype.kind == "f":
         return np.power(a, b)
-    with np.errstate(all="ignore"):  # NumPy refuses negative integer powers; numba returns 0 or 1
-        return np.where(np.asarray(b) < 0, 0, np.power(a, np.maximum(b, 0)))[()]
+    # NumPy refuses negative integer powers; for numba they are 0, but for the bases 1 and -1
+    whole = np.power(a, np.where(b < 0, (b & b.dtype.type(1)) if b.dtype.kind != "f" else 0, b))
+    return np.where((b < 0) & (np.abs(a) != 1), a.dtype.type(0), whole)[()]
 
 
 def _left(a, b):
@@ -148,9 +164,27 @@ UNARY = {
     "Not": lambda a: np.logical_not(a),
 }
 
+def math_type(name, a, b):
+    """Return the dtype of a function of ``math`` of two numbers: numba has it for float32 and for float64."""
+    if _integer(a.kind) and _integer(b.kind) and name in ("atan2", "hypot"):
+        return F64
+    narrow = EXACT[F32] | {F16, F32}
+    return F32 if a in narrow and (b in narrow or (name == "pow" and b == np.dtype(np.int32))) else F64
+
+
+# The functions of one number that float16 has; for the others it becomes float32
+HALF = {"exp", "exp2", "log", "log2", "log10", "sqrt", "rsqrt", "sin", "cos", "floor", "ceil", "trunc", "rint", "fabs"}
+
+
 def _scalar(function):
     # NumPy lacks these; one call a lane is fast enough for functions that few kernels use
-    return lambda x: np.vectorize(function, otypes=[np.asarray(x).dtype])(x)[()]
+    def safe(x):
+        try:
+            return function(x)
+        except (ValueError, OverflowError) as error:  # lanes that are switched off compute on whatever they hold
+            return math.nan if isinstance(error, ValueError) else math.inf
+
+    return lambda x: np.vectorize(safe, otypes=[np.asarray(x).dtype])(x)[()]
 
 
 # name -> (function, counts as a special function). Integers become float64, as in numba.

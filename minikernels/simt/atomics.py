@@ -7,6 +7,7 @@ lane of every element go, then the second, and so on, so that what a lane finds 
 import numpy as np
 
 from minikernels.simt import views
+from minikernels.simt.arithmetic import convert
 from minikernels.simt.views import View
 
 __all__ = ["Atomics"]
@@ -26,6 +27,9 @@ UPDATES = {
     "inc": _increment, "dec": _decrement, "exch": lambda old, x: x,
     "max": np.maximum, "min": np.minimum, "nanmax": np.fmax, "nanmin": np.fmin,
 }
+INTEGERS = "i4 u4 i8 u8"
+ALLOWED = {"and_": INTEGERS, "or_": INTEGERS, "xor": INTEGERS, "exch": INTEGERS, "cas": INTEGERS,
+           "compare_and_swap": INTEGERS, "inc": "u4 u8", "dec": "u4 u8"}  # the rest: floats too; as numba types them
 
 
 class Atomics:
@@ -42,16 +46,22 @@ class Atomics:
         self.check_index(view, index)
         if len(index) != view.ndim:
             raise TypeError(f"{storage.name} has {view.ndim} axes; cuda.atomic.{name} needs one index for each")
-        if name in ("and_", "or_", "xor", "inc", "dec") and storage.dtype.kind not in "iu":
-            raise TypeError(f"cuda.atomic.{name} works on integers, and {storage.name} is {storage.dtype}")
+        allowed = ALLOWED.get(name, "i4 u4 i8 u8 f4 f8").split()
+        if storage.dtype.str[1:] not in allowed:
+            kinds = ", ".join(np.dtype(a).name for a in allowed)
+            raise TypeError(f"cuda.atomic.{name} takes an array of {kinds}, and {storage.name} is {storage.dtype}")
         lane, offset, pattern = views.locate(self, site, view, index)
         done = views.count(self, site, pattern, offset, "atomic")
         elements, lanes = storage.elements(lane, offset, self.mask)
         if storage.shadow is not None:
-            storage.shadow.write(storage.shadowed(elements), lanes, site.line, self.mask.blocks, atomic=True)
+            if storage.shadow.unwritten and storage.space == "shared":
+                self.initialised(storage, site.line, elements, lanes)
+            storage.shadow.write(storage, elements, lanes, site.line)
         shape = self.mask.full.shape
         active = self.mask.full
-        operands = [np.broadcast_to(x.astype(storage.dtype), shape)[active] for x in operands]
+        operands = [np.broadcast_to(convert(x, storage.dtype), shape)[active] for x in operands]
+        if self.poison is not None and any(x.dtype.kind == "f" and np.isnan(x).any() for x in operands):
+            self.find_once(self.poison)
         if name in ("compare_and_swap", "cas"):
             found = self._rounds(storage, elements, lambda old, at: np.where(
                 old == operands[0][at], operands[1][at], old))
@@ -84,6 +94,7 @@ class Atomics:
 
     def note_fence(self):
         """Remember that the active blocks' earlier writes are visible once they pass an atomic."""
+        self.fences += 1
         for block in self._active_blocks():
             self.releases.setdefault(block, {})["fence"] = self.sequence
 

@@ -41,6 +41,16 @@ class Control:
             self.mask = mask
         return np.logical_and(a, b) if wanted else np.logical_or(a, b)
 
+    def pick(self, wanted, a, thunk):
+        """Return the value of ``a and thunk()`` (wanted) or ``a or thunk()``, as Python has it."""
+        mask = self.mask
+        yes, no = mask.both(self.truth(a))
+        self.mask = yes if wanted else no
+        try:
+            return self.merge(a, thunk()) if self.mask.lanes else a
+        finally:
+            self.mask = mask
+
     def choose(self, condition, yes_thunk, no_thunk):
         """Return ``yes if condition else no``; each side runs only in the lanes that take it."""
         mask = self.mask
@@ -59,7 +69,8 @@ class Control:
 
     def join(self, a, b):
         """Return the lanes that come out of either side of a branch."""
-        return a.plus(b)
+        mask = a.plus(b)
+        return self.live if mask.lanes == self.live.lanes else mask  # active lanes are alive: equal in number, equal
 
     # Functions
 
@@ -134,10 +145,10 @@ class ForLoop(_Loop):
         if len(bounds) == 2:
             bounds = (*bounds, np.int64(1))
         for bound in bounds:
-            if not hasattr(bound, "dtype") or bound.dtype.kind not in "iu":
+            if not hasattr(bound, "dtype") or bound.dtype.kind not in "biu":
                 raise TypeError(f"range() takes integers, not {getattr(bound, 'dtype', type(bound).__name__)}")
-        self.start, self.stop, self.step = (b if b.ndim else int(b) for b in bounds)
-        if not np.all(self.step):
+        self.start, self.stop, self.step = (b.astype(np.int64) if b.ndim else int(b) for b in bounds)
+        if not np.all(self.step) and (machine.mask.full & (np.asarray(self.step) == 0)).any():
             raise TypeError("range() with a step of 0 never ends")
         self.next_value = self.start
         self.uniform = not isinstance(self.stop, np.ndarray)
@@ -158,7 +169,7 @@ class ForLoop(_Loop):
                 self.alive = self.alive if going else machine.geometry.empty
             else:
                 self.alive = self.alive.narrow(going) if self.alive.lanes else self.alive
-            self.value = np.int64(value) if self.scalar else np.asarray(value, np.int64)
+            self.value = value if isinstance(value, np.ndarray) else np.int64(value)
         machine.mask = self.alive
         if not self.alive.lanes:
             return False

@@ -8,20 +8,16 @@ import numpy as np
 
 from minikernels.core.errors import KernelError
 from minikernels.core.traffic import Traffic
-from minikernels.simt.findings import Finding
-from minikernels.simt.hazards import Shadow
+from minikernels.simt.arguments import bind, check_limits, give_shadows, three
 from minikernels.simt.lanes import Geometry
-from minikernels.simt.machine import COUNTERS, Machine
+from minikernels.simt.machine import COUNTERS, UNDEFINED, Machine
 from minikernels.simt.recorder import Recorder
 from minikernels.simt.source import program_of, program_of_text
-from minikernels.simt.storage import GlobalStorage
 from minikernels.simt.views import Site, View
 
 __all__ = ["Launch", "Recording", "collect", "record", "rewritten", "run", "run_source"]
 
 LANES_AT_ONCE = 16384  # blocks run in chunks of about this many lanes: a lane value then fits in the L2 cache
-MAX_THREADS, MAX_BLOCK, MAX_GRID = 1024, (1024, 1024, 64), (2**31 - 1, 65535, 65535)
-KINDS = "biuf"
 
 _collecting, _recording = [], []
 
@@ -116,7 +112,7 @@ def collect():
     try:
         yield launches
     finally:
-        _collecting.remove(launches)
+        _collecting.pop()  # nested blocks end in reverse order
 
 
 class Recording:
@@ -149,7 +145,7 @@ def record(blocks=((0, 0, 0),), registers=(), lanes=(0,), max_steps=200_000):
     max_steps : int
         A longer recording is a `KernelError`, not a full memory.
     """
-    chosen = [_three(b, 0) for b in blocks]
+    chosen = [three(b, 0) for b in blocks]
     if not chosen:
         raise ValueError("simt.record() needs at least one block")
     recording = Recording(chosen, tuple(registers), tuple(lanes), max_steps)
@@ -157,25 +153,28 @@ def record(blocks=((0, 0, 0),), registers=(), lanes=(0,), max_steps=200_000):
     try:
         yield recording
     finally:
-        _recording.remove(recording)
+        _recording.pop()
 
 
 def _run(program, grid, block, arguments, shared_bytes, strict, max_steps):
-    grid, block = _three(grid, 1), _three(block, 1)
+    grid, block = three(grid, 1), three(block, 1)
     recording = _recording[-1] if _recording else None
-    storages, values = _bind(program, arguments)
+    storages, values = bind(program, arguments)
     recorder = None if recording is None else Recorder(program, grid, block, recording, storages)
     machine = Machine(program, shared_bytes, strict, max_steps, recorder)
     machine.explicit64 = program.explicit64 or any(s.dtype == np.float64 for s in storages)
     for site in _sites(program):
         site.pattern, site.tallies = None, {}
+    before = [(s.array, s.array.copy()) for s in storages if s.writable and s.name in program.stored]
     try:
-        _limits(machine, grid, block)
-        _shadows(machine, program, storages)
+        check_limits(machine, grid, block)
+        give_shadows(machine, program, storages)
         with np.errstate(all="ignore"):  # switched-off lanes compute on whatever they hold
             _chunks(machine, program, grid, block, values)
-    except TypeError as error:
-        raise KernelError(f"{program.filename}:{machine.line}: {error}", kind="language") from error
+    except (TypeError, AttributeError) as error:
+        for array, old in before:  # types are known only as values meet; what is refused leaves no trace
+            array[...] = old
+        raise _refusal(f"{program.filename}:{machine.line}", error) from error
     traffic = _traffic(machine, program, storages)
     trace = None
     if recorder is not None:
@@ -187,6 +186,16 @@ def _run(program, grid, block, arguments, shared_bytes, strict, max_steps):
     return launch
 
 
+def _refusal(where, error):
+    """Return the KernelError for an operator that met something else than it takes."""
+    if isinstance(error, AttributeError):
+        if not isinstance(error.obj, (View, tuple, slice, type(None), type(UNDEFINED))):
+            raise error
+        what = {View: "an array", tuple: "a tuple", slice: "a slice"}.get(type(error.obj), "None")
+        return KernelError(f"{where}: {what} stands where a number is needed; index it first", kind="language")
+    return KernelError(f"{where}: {error}", kind="language")
+
+
 def _chunks(machine, program, grid, block, values):
     total = prod(grid)
     width = -(-prod(block) // 32) * 32
@@ -194,93 +203,11 @@ def _chunks(machine, program, grid, block, values):
     for first in range(0, total, step):
         machine.enter(Geometry(grid, block, first, min(step, total - first)))
         program.run(machine, *values)
-
-
-def _three(value, filler):
-    """Return a launch shape as three ints."""
-    axes = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
-    if not 1 <= len(axes) <= 3 or not all(isinstance(a, (int, np.integer)) for a in axes):
-        raise KernelError(f"a grid or block is one to three integers, not {value!r}", kind="resources")
-    return tuple(int(a) for a in axes) + (filler,) * (3 - len(axes))
-
-
-def _limits(machine, grid, block):
-    def refuse(text):
-        machine.find(Finding("resources", f"{machine.program.name}{[grid, block]}: {text}"))
-
-    if prod(block) > MAX_THREADS or any(b > m for b, m in zip(block, MAX_BLOCK)):
-        refuse(f"a block has at most {MAX_THREADS} threads ({', '.join(map(str, MAX_BLOCK))} along x, y, z); "
-               f"this one has {prod(block)}")
-    if any(g > m for g, m in zip(grid, MAX_GRID)):
-        refuse(f"a grid has at most {', '.join(map(str, MAX_GRID))} blocks along x, y, z")
-    if any(n < 1 for n in (*grid, *block)):
-        refuse("every axis of a grid and of a block is at least 1; do not launch when there is nothing to do")
-
-
-def _bind(program, arguments):
-    """Return (global storages, values) of the arguments."""
-    if len(arguments) != len(program.parameters):
-        raise KernelError(f"{program.name} takes {len(program.parameters)} arguments "
-                          f"({', '.join(program.parameters)}) and got {len(arguments)}", kind="language")
-    storages, values = [], []
-    for name, argument in zip(program.parameters, arguments):
-        if isinstance(argument, np.ndarray):
-            if argument.dtype.kind not in KINDS or argument.dtype.itemsize > 8 or not argument.dtype.isnative:
-                raise KernelError(f"{name} has dtype {argument.dtype}; kernels take bool, integer and float arrays of "
-                                  "up to 64 bits", kind="language")
-            storage = GlobalStorage(name, argument)
-            storages.append(storage)
-            values.append(View.whole(storage, argument.shape, storage.strides, storage.origin))
-        else:
-            values.append(_scalar(name, argument))
-    return storages, values
-
-
-def _scalar(name, value):
-    if isinstance(value, tuple):
-        return tuple(_scalar(name, v) for v in value)
-    if isinstance(value, np.generic) and value.dtype.kind in KINDS and value.dtype.itemsize <= 8:
-        return value
-    if isinstance(value, bool):
-        return np.bool_(value)
-    if isinstance(value, int):
-        return np.int64(value) if value < 2**63 else np.uint64(value)
-    if isinstance(value, float):
-        return np.float64(value)
-    raise KernelError(f"{name} is a {type(value).__name__}; a kernel takes arrays, numbers and tuples of numbers",
-                      kind="language")
+        machine.leave(last=first + step >= total)
 
 
 def _sites(program):
     return [v for v in program.run.__globals__.values() if isinstance(v, Site)]
-
-
-def _shadows(machine, program, storages):
-    """Give the arrays that the kernel writes (and those that overlap them) an access history."""
-    ranges = [(s.low, s.low + len(s.flat) * s.itemsize, s) for s in storages if len(s.flat)]
-    ranges.sort(key=lambda r: r[:2])
-    groups = []
-    for low, high, storage in ranges:
-        if groups and low < groups[-1][1]:
-            groups[-1][1] = max(groups[-1][1], high)
-            groups[-1][2].append(storage)
-        else:
-            groups.append([low, high, [storage]])
-    for low, high, members in groups:
-        if not any(s.name in program.stored for s in members):
-            continue
-        grain = min(s.itemsize for s in members)
-
-        def describe(element, members=members, low=low, grain=grain):
-            for s in members:
-                at = (element * grain + low - s.low) / s.itemsize
-                if at == int(at) and 0 <= at < len(s.flat):
-                    return s.name, s.index_of(int(at))
-            return members[0].name, (element,)
-
-        shadow = Shadow((high - low) // grain, describe, machine)
-        for s in members:
-            s.shadow, s.shadow_offset, s.shadow_scale = shadow, (s.low - low) // grain, s.itemsize // grain
 
 
 def _traffic(machine, program, storages):
@@ -291,9 +218,9 @@ def _traffic(machine, program, storages):
         total += part
         total.by_line[line] = part
     for site in _sites(program):
-        for (storage, op), tally in site.tallies.items():
-            part = tally.traffic(storage.space, op)
+        for (space, name, op), tally in site.tallies.items():
+            part = tally.traffic(space, op)
             total += part
             total.by_line[site.line] = total.by_line.get(site.line, Traffic()) + part
-            total.by_array[storage.name] = total.by_array.get(storage.name, Traffic()) + part
+            total.by_array[name] = total.by_array.get(name, Traffic()) + part
     return total

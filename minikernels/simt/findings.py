@@ -45,9 +45,7 @@ def stop(finding):
     """Raise the finding as a `KernelError` that carries it."""
     raise KernelError(str(finding), kind=finding.kind, finding=finding)
 
-def short(triple):
-    """Write a 3-axis index the way a learner thinks of it: without trailing zero axes."""
-    trimmed = list(triple)
-    while len(trimmed) > 1 and trimmed[-1] == 0:
-        trimmed.pop()
-    return str(trimmed[0]) if len(trimmed) == 1 else f"({', '.join(map(str, trimmed))})"
+
+def short(place):
+    """Write the `lanes.Place` of a block or thread with the axes that the launch uses."""
+    return str(place[0]) if place.axes == 1 else f"({', '.join(map(str, place[: place.axes]))})"

@@ -1,82 +1,56 @@
 """Races: who touched an element last, and whether a barrier stands between.
 
-Each storage that can race has a `Shadow`: for every element the thread that wrote it last and the threads
-that read it since. Two accesses of one element by different threads, at least one of them a write, are a race
-unless a barrier orders them: a block barrier for threads of one block, a warp barrier for threads of one warp.
-Nothing but the end of the launch orders threads of different blocks, except a fence followed by an atomic on
-the writing side and an atomic on the reading side (the "last block" idiom).
+Each storage that can race has a `Shadow`: for every element the threads that wrote it last and those that read it
+since. Two accesses of one element by different threads, at least one of them a write, are a race unless a barrier
+orders them: a block barrier for threads of one block, a warp barrier for threads of one warp. Nothing but the end
+of the launch orders threads of different blocks, except a fence followed by an atomic on the writing side and an
+atomic on the reading side (the "last block" idiom). Threads that write the same constant are no race: whoever
+wins, the element holds it.
 """
 
 import numpy as np
 
+from minikernels.simt.accessors import NOBODY, Accessors, Record
 from minikernels.simt.findings import Finding, short
 from minikernels.simt.lanes import WARP
 
-__all__ = ["Clock", "Shadow"]
+__all__ = ["Shadow"]
 
-NOBODY = -1
-LOG_LIMIT = 4096  # reads kept unmerged; merging is what costs time
-
-
-class Clock:
-    """How many barriers each block and each warp of the chunk has passed.
-
-    The arrays are replaced, never changed, so that a record may keep the ones of its moment.
-    """
-
-    def __init__(self, geometry):
-        self.geometry = geometry
-        self.epoch = np.zeros(geometry.blocks, np.int32)
-        self.warp_epoch = np.zeros((geometry.blocks, geometry.warps), np.int32)
-
-    def block_barrier(self, blocks):
-        """Note that the given blocks (0 or 1 each) passed a barrier."""
-        self.epoch = self.epoch + blocks
-
-    def warp_barrier(self, warps):
-        """Note that the given warps (0 or 1 each) passed a barrier."""
-        self.warp_epoch = self.warp_epoch + warps
-
-
-class Record:
-    """When and where one statement touched a storage."""
-
-    __slots__ = ("atomic", "epoch", "line", "sequence", "warp_epoch")
-
-    def __init__(self, clock, line, sequence, atomic=False):
-        self.epoch, self.warp_epoch = clock.epoch, clock.warp_epoch
-        self.line, self.sequence, self.atomic = line, sequence, atomic
+LOG_ENTRIES, LOG_LANES = 4096, 1 << 22  # reads kept unmerged; merging is what costs time, keeping them memory
+REPORTS = 64
 
 
 class Shadow:
-    """The access history of one storage's elements.
+    """The access history of the elements of one storage, or of several that share memory.
 
     Parameters
     ----------
     size : int
-        Elements.
-    describe : callable
-        Maps an element number to (array name, index tuple).
+        Elements of the narrowest of them.
     machine : Machine
     blocks : int or None
         Blocks of the chunk for shared memory, where blocks never meet and a barrier orders all that came before
         it; None for global memory.
     """
 
-    def __init__(self, size, describe, machine, blocks=None):
-        self.describe, self.machine = describe, machine
-        self.writer = np.full(size, NOBODY, np.int64)
-        self.write_record = np.zeros(size, np.int32)
-        self.first_reader = self.other_reader = self.read_record = None
-        self.records = [None]
-        self.log = []
+    def __init__(self, size, machine, blocks=None):
+        self.size, self.machine = size, machine
+        self.writers, self.readers = Accessors(size), None
+        self.records, self.numbers = [None], {}
+        self.log, self.log_lanes, self.last_lane = [], 0, None
         self.unwritten = size
         # Blocks that wrote, and that read, since their last barrier: the others need no closer look
         self.wrote = None if blocks is None else np.zeros(blocks, bool)
         self.been_read = None if blocks is None else np.zeros(blocks, bool)
         self.any_write = False  # ... since the last barrier, for shared memory
         self.seen = None  # the blocks of the last read, already noted
-        self.reported = set()
+        self._scratch = None
+
+    def scratch(self):
+        """Return a work array with one number an element."""
+        if self._scratch is None:
+            self._scratch = np.empty(self.size, np.int64)
+        return self._scratch
 
     def forget(self, passed):
         """Drop what a barrier has ordered in the blocks that passed it (shared memory only)."""
@@ -84,129 +58,163 @@ class Shadow:
         self.been_read &= ~passed
         self.any_write, self.seen = bool(self.wrote.any()), None
         if self.been_read.any():
-            self.log = [entry for entry in self.log if (entry[2] & ~passed).any()]
+            self.log = [entry for entry in self.log if (entry[3].blocks & ~passed).any()]
         else:
             self.log.clear()
+            self.log_lanes = 0
 
-    def read(self, locate, line, blocks):
-        """Note a read by lanes of ``blocks``; ``locate()`` returns (elements, lanes). Check it against writes."""
-        record = Record(self.machine.clock, line, self.machine.sequence)
-        self.log.append((locate, record, blocks))
+    def close(self):
+        """End a chunk of blocks: later ones are strangers to its threads."""
+        self._merge()
+        for record in self.records[1:]:
+            record.epoch = record.warp_epoch = None
+        self.numbers.clear()
+
+    def read(self, storage, lane, offset, line):
+        """Note a read by the active lanes, and check it against earlier writes."""
+        record = Record(self.machine, storage.name, line)
+        self.log.append((storage, lane, offset, self.machine.mask, record))
+        if lane is not None and lane is not self.last_lane:
+            self.last_lane = lane
+            self.log_lanes += lane.size
         suspect = self.any_write
         if self.wrote is not None:
+            blocks = self.machine.mask.blocks
             if blocks is not self.seen:
                 self.been_read |= blocks
                 self.seen = blocks
             suspect = suspect and (self.wrote & blocks).any()
-        if len(self.log) > LOG_LIMIT:
-            self._merge()
         if suspect:
-            elements, lanes = locate()
-            self._compare(elements, lanes, self.writer, self.write_record, record, "writes", "reads")
-
-    def write(self, elements, lanes, line, blocks, atomic=False, distinct=False):
-        """Note a write (or an atomic) of ``elements`` by ``lanes`` of ``blocks``; check it against what came before."""
-        record = Record(self.machine.clock, line, self.machine.sequence, atomic)
-        if not (atomic or distinct):
-            self._collisions(elements, lanes, record)
-        verb = "updates" if atomic else "writes"
-        if self.any_write if self.wrote is None else (self.wrote & blocks).any():
-            self._compare(elements, lanes, self.writer, self.write_record, record, "writes", verb)
-        if (self.log or self.first_reader is not None) and (self.wrote is None or (self.been_read & blocks).any()):
+            elements, lanes = storage.touched(lane, offset, self.machine.mask)
+            self._compare(storage, elements, lanes, self.writers, record, "reads")
+        if len(self.log) > LOG_ENTRIES or self.log_lanes > LOG_LANES:
             self._merge()
-            for readers in (self.first_reader, self.other_reader):
-                self._compare(elements, lanes, readers, self.read_record, record, "reads", verb)
+
+    def write(self, storage, elements, lanes, line, values=None, distinct=False, per_block=False):
+        """Note a write of ``elements`` by ``lanes`` (an atomic update where ``values`` is None), and check it.
+
+        ``values`` is one number for all lanes or one a lane; ``per_block`` says that a block's lanes share it.
+        """
+        atomic = values is None
+        uniform = values if not atomic and values.ndim == 0 else None
+        record = Record(self.machine, storage.name, line, atomic, uniform)
+        if not (atomic or distinct or uniform is not None):
+            self._collisions(storage, elements, lanes, values, per_block, record)
+        elements, lanes = storage.shadowed(elements, lanes)
+        verb, blocks = "updates" if atomic else "writes", self.machine.mask.blocks
+        if self.any_write if self.wrote is None else (self.wrote & blocks).any():
+            self._compare(storage, elements, lanes, self.writers, record, verb)
+        if (self.log or self.readers is not None) and (self.wrote is None or (self.been_read & blocks).any()):
+            self._merge()
+            self._compare(storage, elements, lanes, self.readers, record, verb)
         if self.unwritten:
-            fresh = elements[self.writer[elements] == NOBODY]
+            fresh = elements[self.writers.lane[0, elements] == NOBODY]
             self.unwritten -= len(fresh) if distinct else len(np.unique(fresh))
-        self.records.append(record)
-        self.writer[elements] = lanes
-        self.write_record[elements] = len(self.records) - 1
+        if distinct and not atomic and uniform is None:
+            self.writers.replace(elements, lanes, self._number(record))
+        else:
+            self.writers.add(self, elements, lanes, self._number(record), distinct)
         self.any_write = True
         if self.wrote is not None:
             self.wrote |= blocks
 
     def never_written(self, elements):
         """Return which of the elements nobody has written."""
-        return self.writer[elements] == NOBODY
+        return self.writers.lane[0, elements] == NOBODY
+
+    def _number(self, record):
+        key = record.key()
+        if key not in self.numbers:
+            self.records.append(record)
+            self.numbers[key] = len(self.records) - 1
+        return self.numbers[key]
 
     def _merge(self):
-        # Per element the first lane that read it in the present epoch and one other, preferably of
-        # another warp: enough to tell whether a later writer must wait for someone.
-        if self.first_reader is None:
-            self.first_reader = np.full(len(self.writer), NOBODY, np.int64)
-            self.other_reader = np.full(len(self.writer), NOBODY, np.int64)
-            self.read_record = np.zeros(len(self.writer), np.int32)
-        for locate, record, _ in self.log:
-            elements, lanes = locate()
-            self.records.append(record)
-            number = len(self.records) - 1
-            known = self._current(elements, lanes)
-            keep = self.first_reader[elements[known]]
-            self.other_reader[elements] = lanes  # the last lane of each element stays
-            self.first_reader[elements[::-1]] = lanes[::-1]  # the first lane stays
-            self.first_reader[elements[known]] = keep
-            alone = self.other_reader[elements] == self.first_reader[elements]
-            self.other_reader[elements[alone]] = NOBODY
-            self.read_record[elements] = number
+        if self.log and self.readers is None:
+            self.readers = Accessors(self.size)
+        for storage, lane, offset, mask, record in self.log:
+            elements, lanes = storage.touched(lane, offset, mask)
+            self.readers.add(self, elements, lanes, self._number(record), False)
         self.log.clear()
+        self.log_lanes, self.last_lane = 0, None
 
-    def _current(self, elements, lanes):
-        """Return which elements' recorded readers still count: nothing has ordered them before the present."""
-        readers, records = self.first_reader[elements], self.read_record[elements]
-        return self._unordered(readers, records, lanes, include_self=True)
-
-    def _unordered(self, others, records, lanes, include_self=False):
-        suspect = others != NOBODY
-        if not include_self:
-            suspect &= others != lanes
-        bad = np.zeros(len(lanes), bool)
-        where = np.flatnonzero(suspect)
+    def unordered(self, others, numbers, lanes):
+        """Return which accesses by ``others`` nothing orders before the present one by ``lanes``."""
+        bad = (others != NOBODY) & (others != lanes)
+        where = np.flatnonzero(bad)
         if not len(where):
             return bad
-        geometry, clock = self.machine.geometry, self.machine.clock
-        o, t, r = others[where], lanes[where], records[where]
-        row = t // geometry.width - geometry.first
-        same_block = o // geometry.width == t // geometry.width
-        result = ~same_block
-        if result.any() and self.machine.releases:
-            result &= ~self.machine.fenced(o // geometry.width, row, r, self.records)
-        same_warp = o // WARP == t // WARP
-        for number in np.unique(r[same_block]):
-            here = same_block & (r == number)
-            record = self.records[number]
-            in_epoch = record.epoch[row[here]] == clock.epoch[row[here]]
-            warp = t[here] // WARP % geometry.warps
-            synced = same_warp[here] & (record.warp_epoch[row[here], warp] != clock.warp_epoch[row[here], warp])
-            result[here] = in_epoch & ~synced
+        machine, width = self.machine, self.machine.geometry.width
+        o, t, r = others[where], lanes[where], numbers[where]
+        row = t // width - machine.geometry.first
+        result = o // width != t // width
+        same_block = ~result
+        if machine.releases and result.any():
+            result &= ~machine.fenced(o // width, row, r, self.records)
+        if same_block.any():
+            o, t, r, row = o[same_block], t[same_block], r[same_block], row[same_block]
+            result[same_block] = self._in_block(o, t, r, row)
         bad[where] = result
         return bad
 
-    def _compare(self, elements, lanes, others, records, record, before, now):
-        others, numbers = others[elements], records[elements]
-        bad = self._unordered(others, numbers, lanes)
-        if record.atomic and before == "writes" and bad.any():  # atomics order themselves
-            bad &= ~np.array([self.records[n].atomic if n else False for n in numbers])
-        for k in np.flatnonzero(bad):
-            earlier = self.records[numbers[k]]
-            if (earlier.line, record.line, before, now) in self.reported:
-                continue
-            self._report(elements[k], others[k], lanes[k], earlier, record, before, now)
-            if len(self.reported) > 64:
-                break
+    def _in_block(self, o, t, r, row):
+        clock, warps = self.machine.clock, self.machine.geometry.warps
+        bad, same_warp, warp = np.zeros(len(o), bool), o // WARP == t // WARP, t // WARP % warps
+        for number in [int(r[0])] if (r == r[0]).all() else np.unique(r):
+            at = np.flatnonzero(r == number)
+            record = self.records[number]
+            if record.epoch is not clock.epoch:
+                at = at[record.epoch[row[at]] == clock.epoch[row[at]]]
+            if record.warp_epoch is not clock.warp_epoch:
+                moved = record.warp_epoch[row[at], warp[at]] != clock.warp_epoch[row[at], warp[at]]
+                at = at[~(same_warp[at] & moved)]
+            for sequence, lanes in clock.partial:
+                if sequence > record.sequence:
+                    both = lanes[row[at], warp[at], o[at] % WARP] & lanes[row[at], warp[at], t[at] % WARP]
+                    at = at[~(same_warp[at] & both)]
+            bad[at] = True
+        return bad
 
-    def _collisions(self, elements, lanes, record):
+    def _compare(self, storage, elements, lanes, accessors, record, now):
+        if accessors is None:
+            return
+        for slot in (0, 1) if accessors.pairs else (0,):
+            others, numbers = accessors.lane[slot, elements], accessors.number[slot, elements]
+            at = np.flatnonzero(self.unordered(others, numbers, lanes))
+            for number, k in zip(*np.unique(numbers[at], return_index=True)) if len(at) else ():
+                earlier, k = self.records[number], at[k]
+                verb = "reads" if accessors is self.readers else "updates" if earlier.atomic else "writes"
+                if record.atomic and verb == "updates" or (
+                        now == verb == "writes" and record.value is not None and earlier.value == record.value):
+                    continue  # atomics take turns; the same constant is the same whoever wins
+                self._report(storage, elements[k], others[k], lanes[k], earlier, record, verb, now)
+
+    def _collisions(self, storage, elements, lanes, values, per_block, record):
+        """Report two lanes that write different values to one element in one statement."""
         order = np.argsort(elements, kind="stable")
-        twice = np.flatnonzero(np.diff(elements[order]) == 0)
-        if len(twice) and (record.line, record.line, "writes", "writes") not in self.reported:
-            a, b = order[twice[0]], order[twice[0] + 1]
-            self._report(elements[a], lanes[a], lanes[b], record, record, "writes", "writes")
+        ordered, given = elements[order], values[order]
+        twice = ordered[1:] == ordered[:-1]
+        if per_block:
+            width = self.machine.geometry.width
+            twice &= lanes[order][1:] // width != lanes[order][:-1] // width
+        if twice.any():
+            differ = twice & (given[1:] != given[:-1])
+            if not differ.any() and (given == given[0]).all():
+                differ = twice  # equal by the luck of the data (all ones, say), not because of what is computed
+            for k in np.flatnonzero(differ)[:1]:
+                element, _ = storage.shadowed(elements[order[k : k + 1]], lanes[:1])
+                one, two = lanes[order[k]], lanes[order[k + 1]]
+                self._report(storage, element[0], one, two, record, record, "writes", "writes")
 
-    def _report(self, element, other, lane, earlier, record, before, now):
-        self.reported.add((earlier.line, record.line, before, now))
-        name, index = self.describe(int(element))
-        one, two = (self.machine.geometry.name_global(x) for x in (other, lane))
-        cell = f"{name}[{', '.join(map(str, index))}]"
+    def _report(self, storage, element, other, lane, earlier, record, before, now):
+        machine = self.machine
+        key = storage.name, earlier.line, record.line, before, now
+        if key in machine.reported or len(machine.findings) >= REPORTS:
+            return
+        machine.reported.add(key)
+        index = storage.index_of(storage.unshadowed(int(element)))
+        one, two = (machine.geometry.name_global(x) for x in (other, lane))
+        cell = f"{storage.name}[{', '.join(map(str, index))}]"
         if one[0] != two[0]:
             who = f"block {short(one[0])} thread {short(one[1])}", f"block {short(two[0])} thread {short(two[1])}"
             mend = ("blocks run in any order and no barrier spans them: let one block own the element, "
@@ -219,6 +227,7 @@ class Shadow:
         if earlier is record:
             text = f"{who[0]} and {who[1]} both write {cell} in line {record.line}; {mend}"
         else:
-            text = (f"{who[0]} {before} {cell} in line {earlier.line} and {who[1]} {now} it in line "
+            alias = f" (as {earlier.name}, the same memory)" if earlier.name != storage.name else ""
+            text = (f"{who[0]} {before} {cell}{alias} in line {earlier.line} and {who[1]} {now} it in line "
                     f"{record.line}; {mend}")
-        self.machine.find(Finding("race", text, name, index, (earlier.line, record.line), (one, two)))
+        machine.find(Finding("race", text, storage.name, index, (earlier.line, record.line), (one, two)))

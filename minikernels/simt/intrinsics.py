@@ -10,14 +10,14 @@ from minikernels.simt.arithmetic import F64
 from minikernels.simt.atomics import Atomics
 from minikernels.simt.findings import Finding, short
 from minikernels.simt.lanes import WARP
+from minikernels.simt.warps import Warps
 
 __all__ = ["Intrinsics"]
 
 BARRIERS = 8  # place in machine.COUNTERS
-FULL = 0xFFFFFFFF
 
 
-class Intrinsics(Atomics):
+class Intrinsics(Atomics, Warps):
     """The part of the machine that speaks CUDA."""
 
     def prepare_specials(self):
@@ -58,7 +58,7 @@ class Intrinsics(Atomics):
                 self._divergence(mask, missing)
         blocks = mask.blocks
         self.here[BARRIERS] += int(np.count_nonzero(blocks))
-        self.clock.block_barrier(blocks.astype(np.int32))
+        self.clock.block_barrier(blocks)
         for view in self.storages.values():
             view.storage.shadow.forget(blocks)
         if self.recorder is not None:
@@ -95,8 +95,7 @@ class Intrinsics(Atomics):
     def syncwarp(self, member=None):
         """Wait for the named lanes of the warp; orders their memory accesses."""
         self._members(member, "syncwarp")
-        warps = self.mask.full.reshape(self.geometry.blocks, -1, WARP).any(axis=2)
-        self.clock.warp_barrier(warps.astype(np.int32))
+        self.clock.warp_barrier(self.mask, self.live, self.sequence)
         if self.recorder is not None:
             self.recorder.barrier(self, 2)
 
@@ -111,126 +110,6 @@ class Intrinsics(Atomics):
 
     def nanosleep(self, nanoseconds):
         """Sleep: takes no time here."""
-
-    # Warps
-
-    def _members(self, member, name):
-        """Check that the lanes a warp operation names are the ones that execute it."""
-        if member is None:
-            member = np.int64(FULL)
-        named = (np.asarray(member).astype(np.int64) >> self.geometry.lane_index) & 1
-        named = np.broadcast_to(named != 0, self.mask.full.shape)
-        absent = named & ~self.mask.full & self.live.full & self._warp_active()
-        outside = self.mask.full & ~named
-        if absent.any() or outside.any():
-            row, thread = np.argwhere(absent if absent.any() else outside)[0]
-            block, lane = self.geometry.name(row, thread)
-            why = ("names it and it is in another branch" if absent.any() else "does not name it and it calls it")
-            self.find_once(Finding(
-                "barrier_divergence",
-                f"line {self.line}: the member mask of cuda.{name} and the lanes that execute it differ (thread "
-                f"{short(lane)} of block {short(block)}: the mask {why}); call it outside the branch, or pass the "
-                "mask of the lanes inside",
-                None, None, (self.line,), ((block, lane),)))
-
-    def _warp_active(self):
-        full = self.mask.full.reshape(self.geometry.blocks, -1, WARP)
-        return np.repeat(full.any(axis=2), WARP, axis=1)
-
-    def _warps(self, value):
-        """Return a lane value as (blocks, warps, 32)."""
-        g = self.geometry
-        return np.broadcast_to(value, (g.blocks, g.width)).reshape(g.blocks, g.warps, WARP)
-
-    def _shuffle(self, member, value, source, name):
-        """Return each lane's ``value`` of lane ``source`` of its warp (source outside: its own)."""
-        if isinstance(value, tuple) or not hasattr(value, "dtype"):
-            raise TypeError(f"cuda.{name} moves one number a lane")
-        self._members(member, name)
-        g = self.geometry
-        lanes = np.arange(WARP)
-        source = self._warps(source)
-        source = np.where((source >= 0) & (source < WARP), source, lanes)
-        active = self._warps(self.mask.full)
-        absent = active & ~np.take_along_axis(active, source, axis=2)
-        if absent.any():
-            row, warp, lane = np.argwhere(absent)[0]
-            block, thread = g.name(row, warp * WARP + lane)
-            self.find_once(Finding(
-                "uninitialised",
-                f"line {self.line}: thread {short(thread)} of block {short(block)} takes a value from lane "
-                f"{source[row, warp, lane]} of its warp by cuda.{name}, and that lane does not execute it, "
-                "so the value is undefined",
-                None, None, (self.line,), ((block, thread),)))
-        return np.take_along_axis(self._warps(value), source, axis=2).reshape(g.blocks, g.width)
-
-    def shfl_sync(self, member, value, source):
-        """The value of lane ``source`` (taken modulo 32)."""
-        return self._shuffle(member, value, np.asarray(source, np.int64) % WARP, "shfl_sync")
-
-    def shfl_up_sync(self, member, value, delta):
-        """The value of the lane ``delta`` below; lanes without one keep theirs."""
-        return self._shuffle(member, value, self.geometry.lane_index - np.asarray(delta, np.int64), "shfl_up_sync")
-
-    def shfl_down_sync(self, member, value, delta):
-        """The value of the lane ``delta`` above; lanes without one keep theirs."""
-        return self._shuffle(member, value, self.geometry.lane_index + np.asarray(delta, np.int64), "shfl_down_sync")
-
-    def shfl_xor_sync(self, member, value, lane_mask):
-        """The value of the lane whose number differs in the bits of ``lane_mask``."""
-        return self._shuffle(member, value, self.geometry.lane_index ^ np.asarray(lane_mask, np.int64), "shfl_xor_sync")
-
-    def _vote(self, member, predicate, name):
-        self._members(member, name)
-        return self._warps(np.broadcast_to(self.truth(predicate), self.mask.full.shape) & self.mask.full)
-
-    def _spread(self, per_warp):
-        return np.repeat(per_warp, WARP, axis=1)
-
-    def all_sync(self, member, predicate):
-        """Whether the predicate holds in every lane of the warp that executes this."""
-        holds = self._vote(member, predicate, "all_sync")
-        return self._spread((holds | ~self._warps(self.mask.full)).all(axis=2))
-
-    def any_sync(self, member, predicate):
-        """Whether the predicate holds in any lane."""
-        return self._spread(self._vote(member, predicate, "any_sync").any(axis=2))
-
-    def eq_sync(self, member, predicate):
-        """Whether the predicate is the same in all lanes."""
-        holds = self._vote(member, predicate, "eq_sync")
-        return self._spread((holds | ~self._warps(self.mask.full)).all(axis=2) | ~holds.any(axis=2))
-
-    def ballot_sync(self, member, predicate):
-        """The lanes whose predicate holds, as 32 bits."""
-        return self._spread(self._bits(self._vote(member, predicate, "ballot_sync")))
-
-    def match_any_sync(self, member, value):
-        """The lanes of the warp that hold the same value, as 32 bits."""
-        self._members(member, "match_any_sync")
-        v, active = self._warps(value), self._warps(self.mask.full)
-        same = (v[..., :, None] == v[..., None, :]) & active[..., None, :]
-        g = self.geometry
-        return self._bits(same).reshape(g.blocks, g.width)
-
-    def match_all_sync(self, member, value):
-        """(lanes as 32 bits, True) where all lanes hold the same value, else (0, False)."""
-        self._members(member, "match_all_sync")
-        v, active = self._warps(value), self._warps(self.mask.full)
-        first = np.take_along_axis(v, active.argmax(axis=2)[..., None], axis=2)
-        same = ((v == first) | ~active).all(axis=2)
-        return self._spread(np.where(same, self._bits(active), 0).astype(np.uint32)), self._spread(same)
-
-    def activemask(self):
-        """The lanes of the warp that execute this, as 32 bits."""
-        return self._spread(self._bits(self._warps(self.mask.full)))
-
-    def lanemask_lt(self):
-        """The lanes below this one, as 32 bits."""
-        return ((np.int64(1) << self.geometry.lane_index.astype(np.int64)) - 1).astype(np.uint32)
-
-    def _bits(self, lanes):
-        return (lanes.astype(np.int64) << np.arange(WARP)).sum(axis=-1).astype(np.uint32)
 
     # Integer and float intrinsics
 
@@ -270,13 +149,29 @@ class Intrinsics(Atomics):
         return np.where(self.truth(condition), a, b)
 
     def fma(self, a, b, c):
-        """A * b + c with one rounding (computed in the next wider type)."""
+        """A * b + c with one rounding."""
         kind = np.result_type(a.dtype, b.dtype, c.dtype)
         if kind.kind != "f":
             kind = F64
         self.here[{2: 0, 4: 1, 8: 2}[kind.itemsize]] += 2 * self.mask.lanes
-        wide = np.longdouble if kind == F64 else np.float64
-        return (np.asarray(a, wide) * np.asarray(b, wide) + np.asarray(c, wide)).astype(kind)[()]
+        a, b, c = (np.asarray(v, F64) for v in (a, b, c))  # holds a product of two float32 exactly
+        product = a * b
+        total = product + c
+        if kind == F64:  # add what the product and the sum lost
+            lost = _lost_in_product(a, b, product) + ((product - (total - (total - product))) + (c - (total - product)))
+            total = np.where(np.isfinite(lost), total + lost, total)
+        return total.astype(kind)[()]
+
+
+def _lost_in_product(a, b, product):
+    """Return a * b - product exactly (Dekker's splitting)."""
+    halves = []
+    for v in (a, b):
+        big = v * 134217729.0  # 2**27 + 1
+        high = big - (big - v)
+        halves.append((high, v - high))
+    (a_high, a_low), (b_high, b_low) = halves
+    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
 def _unsigned(x):

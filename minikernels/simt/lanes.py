@@ -10,7 +10,7 @@ The threads axis is padded to a whole number of warps; padding lanes are never a
 
 import numpy as np
 
-__all__ = ["WARP", "Geometry", "Mask", "where"]
+__all__ = ["WARP", "Geometry", "Mask"]
 
 WARP = 32
 
@@ -140,11 +140,6 @@ class Geometry:
         return _unravel(block, self.grid), _unravel(thread, self.block)
 
 
-def where(condition, new, old):
-    """Merge two lane values: ``new`` where the condition holds, else ``old``."""
-    return np.where(condition, new, old)
-
-
 def _axis(values, extent, shape):
     # A single-valued axis is a scalar, so that everything computed from it stays uniform.
     if extent == 1:
@@ -154,5 +149,13 @@ def _axis(values, extent, shape):
     return values.astype(np.int32).reshape(shape)
 
 
+class Place(tuple):
+    """(x, y, z) of a block or thread, which knows how many of the axes its launch uses."""
+
+    axes = 3
+
+
 def _unravel(number, shape):
-    return (number % shape[0], number // shape[0] % shape[1], number // (shape[0] * shape[1]))
+    place = Place((number % shape[0], number // shape[0] % shape[1], number // (shape[0] * shape[1])))
+    place.axes = 3 if shape[2] > 1 else 2 if shape[1] > 1 else 1
+    return place

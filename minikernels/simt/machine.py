@@ -8,14 +8,13 @@ blocks that runs now.
 import numpy as np
 
 from minikernels.core.errors import KernelError
-from minikernels.simt import views
-from minikernels.simt.arithmetic import BINARY, F64, MATH, UNARY, common_type
+from minikernels.simt.accessors import Clock
+from minikernels.simt.arithmetic import BINARY, F16, F32, F64, HALF, MATH, UNARY, common_type, convert
 from minikernels.simt.control import Control
 from minikernels.simt.findings import STOPPING, Finding, short, stop
-from minikernels.simt.hazards import Clock
 from minikernels.simt.intrinsics import Intrinsics
+from minikernels.simt.memory import Memory
 from minikernels.simt.scalars import Scalars
-from minikernels.simt.storage import ConstStorage, LocalStorage, SharedStorage
 from minikernels.simt.views import View
 
 __all__ = ["COUNTERS", "Machine"]
@@ -25,14 +24,11 @@ COUNTERS = ("flop16", "flop32", "flop64", "special", "branches", "divergent_bran
 FLOP = {f"flop{w}": COUNTERS.index(f"flop{w}") for w in (16, 32, 64)}
 SPECIAL, LANE_STEPS, WARP_STEPS = (COUNTERS.index(n) for n in ("special", "lane_steps", "warp_steps"))
 
-STATIC_SHARED_BYTES = 48 * 1024
-DYNAMIC_SHARED_BYTES = 227 * 1024  # what one block of an H100 or H200 may use in all
-
 COMPARE = {"Lt": np.less, "LtE": np.less_equal, "Gt": np.greater, "GtE": np.greater_equal, "Eq": np.equal,
            "NotEq": np.not_equal}
 
 
-class Machine(Control, Intrinsics, Scalars):
+class Machine(Control, Intrinsics, Memory, Scalars):
     """One launch.
 
     Parameters
@@ -51,13 +47,13 @@ class Machine(Control, Intrinsics, Scalars):
     def __init__(self, program, shared_bytes=0, strict=False, max_steps=None, recorder=None):
         self.program, self.shared_bytes, self.strict = program, shared_bytes, strict
         self.max_steps, self.recorder = max_steps, recorder
-        self.findings, self.reported = [], set()
+        self.findings, self.reported, self.shadows = [], set(), []
         self.lines = {}
         self.sequence = 0
         self.line = program.first_line
         self.explicit64 = program.explicit64
-        self.shared_total = {}
-        self.releases = {}
+        self.releases, self.fences = {}, 0
+        self.poison = None  # the finding to report if a NaN of an undefined shuffle reaches memory
         self.watch = None
 
     def enter(self, geometry):
@@ -69,6 +65,14 @@ class Machine(Control, Intrinsics, Scalars):
         self.dynamic = None
         self.frames = []
         self.prepare_specials()
+
+    def leave(self, last):
+        """End a chunk of blocks: its shared memory goes, and its accesses to global memory are of strangers."""
+        for view in self.storages.values():
+            view.storage.shadow.log.clear()
+        if not last:
+            for shadow in self.shadows:
+                shadow.close()
 
     def at(self, line):
         """Note that the statement on this line starts."""
@@ -103,23 +107,6 @@ class Machine(Control, Intrinsics, Scalars):
             self.reported.add(key)
             self.find(finding)
 
-    def out_of_bounds(self, site, view, axis, value, extent, at):
-        """Report an index outside its axis; this ends the launch."""
-        self.find(views.out_of_bounds(self, site, view, axis, value, extent, at))
-
-    def uninitialised(self, storage, line, element, lanes):
-        """Report a read of memory that the block (or thread) has not written."""
-        row, thread = np.argwhere(self.mask.full if lanes is None else lanes)[0]
-        block, thread = self.geometry.name(row, thread)
-        index = storage.index_of(element)
-        what = "shared" if storage.space == "shared" else "local"
-        self.find_once(Finding(
-            "uninitialised",
-            f"line {line}: thread {short(thread)} of block {short(block)} reads "
-            f"{storage.name}[{', '.join(map(str, index))}], which nobody has written: {what} memory "
-            "starts with whatever was there before; write it first",
-            storage.name, index, (line,), ((block, thread),)))
-
     # Arithmetic
 
     def binary(self, name, a, b, literal=False):
@@ -144,9 +131,8 @@ class Machine(Control, Intrinsics, Scalars):
     def slipped(self, op, a, b, literal):
         """Report float64 arithmetic that no float64 in the source asked for."""
         narrow = [x.dtype for x in (a, b) if x.dtype.kind == "f" and x.dtype != F64]
-        if self.explicit64 and not (narrow and (literal or "f" not in {a.dtype.kind, b.dtype.kind} - {narrow[0].kind}
-                                                and a.dtype.kind != b.dtype.kind)):
-            return
+        if self.explicit64 and not (narrow and (literal or a.dtype.kind != b.dtype.kind)):
+            return  # float64 beside float32 is what was asked for; a constant or an integer beside it is not
         kinds = f"{a.dtype} {op} {b.dtype}"
         if "i" in (a.dtype.kind, b.dtype.kind) or "u" in (a.dtype.kind, b.dtype.kind):
             mend = "cast the integer first: float32(i)"
@@ -177,6 +163,8 @@ class Machine(Control, Intrinsics, Scalars):
             a = a.astype(F64)
             if special and not self.explicit64:
                 self.slipped(name, a, a, False)
+        elif a.dtype == F16 and name not in HALF:
+            a = a.astype(F32)
         if special:
             self.count_special()
         return function(a)
@@ -187,7 +175,7 @@ class Machine(Control, Intrinsics, Scalars):
 
     def cast(self, dtype, a):
         """Return ``a`` as another type; a float becomes an integer by dropping its fraction."""
-        return a if a.dtype == dtype else a.astype(dtype)
+        return convert(a, dtype)
 
     def truth(self, a):
         """Return a value as a bool: numbers are true where they are not 0."""
@@ -195,156 +183,29 @@ class Machine(Control, Intrinsics, Scalars):
             raise TypeError("an array has no truth value; test one element")
         return a if a.dtype == bool else a != 0
 
-    # Arrays
-
-    def index(self, site, value, index):
-        """Return ``value[index]``: an item of a tuple, an element, or a view."""
-        pattern = site.pattern
-        if pattern is not None and pattern.view is value:
-            return self.load(site, value, index)  # as the last time
-        if isinstance(value, tuple):
-            if len(index) != 1 or isinstance(index[0], slice) or index[0].ndim:
-                raise TypeError("a tuple is indexed with one integer that is the same in every thread")
-            return value[int(index[0])]
-        if not isinstance(value, View):
-            raise TypeError(f"only arrays and tuples can be indexed, and this is a {value.dtype}")
-        self.check_index(value, index)
-        if len(index) < value.ndim or any(isinstance(i, slice) for i in index):
-            return value.part(self, site, index)
-        return self.load(site, value, index)
-
-    def load(self, site, view, index):
-        """Return the elements that the active lanes ask for."""
-        lane, offset, pattern = views.locate(self, site, view, index)
-        storage = view.storage
-        if storage.space == "local":
-            if lane is None:
-                return storage.take_uniform(offset, site.line)
-            return storage.take_varying(lane + offset, site.line)
-        value = storage.take(lane, offset)
-        if storage.space == "const":
-            return value
-        done = views.count(self, site, pattern, offset, "load")
-        shadow = storage.shadow
-        if shadow is not None:
-            mask = self.mask
-
-            def located():
-                elements, lanes = storage.elements(lane, offset, mask)
-                return storage.shadowed(elements), lanes
-
-            if storage.space == "shared" and shadow.unwritten:
-                elements, lanes = located()
-                missing = shadow.never_written(elements)
-                if missing.any():
-                    k = int(np.flatnonzero(missing)[0])
-                    lanes_missing = np.zeros(mask.full.shape, bool)
-                    lanes_missing[divmod(int(lanes[k]) - self.geometry.first * self.geometry.width,
-                                         self.geometry.width)] = True
-                    self.uninitialised(storage, site.line, elements[k], lanes_missing)
-            shadow.read(located, site.line, self.mask.blocks)
-        if self.recorder is not None:
-            self.recorder.access(self, "load", storage, lane, offset, done, value)
-        return value
-
-    def store(self, site, view, index, value):
-        """Put the value of each active lane where it asks."""
-        if isinstance(value, (View, tuple)):
-            raise TypeError("an element takes one number; loop over the elements of an array or a tuple")
-        if site.pattern is None or site.pattern.view is not view:
-            if not isinstance(view, View):
-                raise TypeError("only elements of arrays can be assigned; tuples and scalars cannot")
-            self.check_index(view, index)
-            if len(index) < view.ndim or any(isinstance(i, slice) for i in index):
-                raise TypeError("a store writes one element a thread; loop over the slice's elements")
-        lane, offset, pattern = views.locate(self, site, view, index)
-        storage = view.storage
-        if storage.dtype.kind in "iu" and value.dtype.kind == "f":
-            value = np.where(np.isfinite(value), value, 0)
-        value = value.astype(storage.dtype)
-        if storage.space == "local":
-            if lane is None:
-                storage.put_uniform(offset, value)
-            else:
-                storage.put_varying(lane + offset, value)
-            return
-        if not storage.writable:
-            raise TypeError(f"{storage.name} is read-only; pass an array that the kernel may write")
-        done = views.count(self, site, pattern, offset, "store")
-        elements, lanes = storage.elements(lane, offset, self.mask)
-        if storage.shadow is not None:
-            if pattern.distinct is None:
-                pattern.distinct = len(np.unique(elements)) == len(elements)
-            storage.shadow.write(storage.shadowed(elements), lanes, site.line, self.mask.blocks,
-                                 distinct=pattern.distinct)
-        values = value if value.ndim == 0 else np.broadcast_to(value, self.mask.full.shape)[self.mask.full]
-        storage.put(elements, values)
-        if self.recorder is not None:
-            self.recorder.access(self, "store", storage, lane, offset, done, value)
-
-    def attribute(self, value, name):
-        """Return ``value.shape``, ``.size`` or ``.ndim`` of an array."""
-        if not isinstance(value, View):
-            raise TypeError(f".{name} is known of arrays only")
-        if name == "shape":
-            return value.shape
-        if name == "ndim":
-            return np.int64(value.ndim)
-        size = np.int64(1)
-        for extent in value.shape:
-            size = size * extent
-        return size
-
-    def check_index(self, view, index):
-        """Check the number and the types of the indices."""
-        if len(index) > view.ndim:
-            raise TypeError(f"{view.storage.name} has {view.ndim} axes and is indexed with {len(index)}")
-        for i in index:
-            if not isinstance(i, slice) and (isinstance(i, (View, tuple)) or i.dtype.kind not in "iu"):
-                kind = type(i).__name__ if isinstance(i, (View, tuple)) else i.dtype
-                raise TypeError(f"an index of {view.storage.name} is a {kind}; indices are integers: use // or "
-                                "int(...)")
-
-    # Making arrays
-
-    def shared_array(self, key, name, shape, dtype):
-        """Return the shared array that this line declares; the same one each time the line runs."""
-        if key in self.storages:
-            return self.storages[key]
-        dynamic = shape == (0,)
-        if dynamic:
-            if self.dynamic is None:
-                self.dynamic = np.full((self.geometry.blocks, self.shared_bytes), 0xFF, np.uint8)  # NaN as a float
-            shape = (self.shared_bytes // dtype.itemsize,)
-        else:
-            self.shared_total[key] = int(np.prod(shape)) * dtype.itemsize
-        self._shared_limit(name)
-        storage = SharedStorage(name, shape, dtype, self, self.dynamic if dynamic else None)
-        if self.recorder is not None:
-            self.recorder.declare(storage)
-        view = self.storages[key] = View.whole(storage, shape)
-        return view
-
-    def _shared_limit(self, name):
-        static = sum(self.shared_total.values())
-        if static > STATIC_SHARED_BYTES or static + self.shared_bytes > DYNAMIC_SHARED_BYTES:
-            limit = STATIC_SHARED_BYTES if static > STATIC_SHARED_BYTES else DYNAMIC_SHARED_BYTES
-            self.find(Finding(
-                "resources", f"line {self.line}: with {name} a block needs {static + self.shared_bytes} bytes of "
-                f"shared memory, more than the {limit} that a block may have; use smaller tiles or a narrower type",
-                name, None, (self.line,)))
-
-    def local_array(self, name, shape, dtype):
-        """Return a fresh private array."""
-        return View.whole(LocalStorage(name, shape, dtype, self), shape)
-
-    def const_array(self, name, array):
-        """Return a constant array."""
-        if not isinstance(array, np.ndarray):
-            raise TypeError("cuda.const.array_like takes a NumPy array that is known outside the kernel")
-        return View.whole(ConstStorage(name, array), array.shape)
-
     # Variables
+
+    def assigned(self, before):
+        """Return the lanes that have assigned a variable, now that the active ones did; True for all."""
+        if before is True or self.mask.bits is None or self.mask is self.live:
+            return True
+        return self.mask if before is None else before.plus(self.mask)
+
+    def surely(self, name, value, assigned):
+        """Return a variable's value; report the active lanes that have not assigned it."""
+        if assigned is True or assigned is self.mask:
+            return value
+        missing = self.mask if assigned is None else self.mask.minus(assigned)
+        if missing.lanes:
+            lane = self.geometry.name(*np.argwhere(missing.full)[0])
+            finding = Finding(
+                "uninitialised", f"line {self.line}: thread {short(lane[1])} of block {short(lane[0])} reads the "
+                f"variable {name}, which it has not assigned on its way here; assign it before the branch or loop",
+                None, None, (self.line,), (lane,))
+            if value is UNDEFINED:
+                stop(finding)
+            self.find_once(finding)
+        return value
 
     def merge(self, old, new):
         """Return a variable's value after the active lanes assigned ``new`` to it."""
@@ -377,4 +238,3 @@ class _Undefined:
 
 
 UNDEFINED = _Undefined()
-

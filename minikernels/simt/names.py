@@ -192,4 +192,4 @@ def source_names():
     names = {"cuda": Namespace("cuda"), "math": Namespace("math"), "np": Namespace("np"), "numpy": Namespace("np"),
              "numba": Namespace("numba")}
     names |= {n: Cast(d) for n, d in DTYPES.items() if n[-1].isdigit() and len(n) > 3 and n not in ("i1", "u1")}
-    return names | {n: Builtin(n) for n in BUILTINS}
+    return names | {"boolean": Cast(DTYPES["boolean"])} | {n: Builtin(n) for n in BUILTINS}

@@ -9,32 +9,14 @@ import ast
 from dataclasses import dataclass, field
 
 from minikernels.core.errors import KernelError
-from minikernels.simt import names
+from minikernels.simt.checks import Unassigned, falls_through, returns_value, writes_through
 from minikernels.simt.control import ForLoop, WhileLoop
-from minikernels.simt.expressions import Expressions
 from minikernels.simt.machine import UNDEFINED
 from minikernels.simt.scopes import free_stores, stored_names
+from minikernels.simt.statements import Statements
 from minikernels.simt.views import Site
 
 __all__ = ["Program", "Rewriter"]
-
-INSTEAD = {
-    "Try": "kernels cannot catch errors: test the condition with if",
-    "With": "with has no meaning on a GPU",
-    "Raise": "kernels cannot raise: write an error code to an array",
-    "Assert": "kernels cannot stop the launch: write an error code to an array",
-    "Import": "import at the top of the file, outside the kernel",
-    "ImportFrom": "import at the top of the file, outside the kernel",
-    "Global": "a kernel reads globals as constants and cannot assign them: pass an array",
-    "Nonlocal": "a kernel reads enclosing variables as constants and cannot assign them: pass an array",
-    "Delete": "there is nothing to delete: registers are free",
-    "FunctionDef": "define device functions at module level and decorate them",
-    "AsyncFunctionDef": "define device functions at module level and decorate them",
-    "ClassDef": "kernels have no classes: use arrays and scalars",
-    "Match": "use if and elif",
-    "AsyncFor": "use for ... in range(...)",
-}
-
 
 @dataclass
 class Program:
@@ -48,9 +30,13 @@ class Program:
         ``run(machine, *arguments)``.
     parameters : list of str
     stored : set of str
-        Parameters that the kernel may write, as far as its text shows; all of them where that is unclear.
+        Parameters whose memory the kernel may write, as far as its text shows.
     explicit64 : bool
         Whether the source names float64.
+    shared : list of (str, int, int)
+        Name, bytes and line of each shared array of constant shape.
+    dynamic_grain : int
+        Bytes of the narrowest element among the arrays in dynamic shared memory.
     text : str
         The rewritten source.
     """
@@ -62,11 +48,13 @@ class Program:
     parameters: list
     stored: set = field(default_factory=set)
     explicit64: bool = False
+    shared: list = field(default_factory=list)
+    dynamic_grain: int = 1
     text: str = ""
     run: object = None
 
 
-class Rewriter(Expressions):
+class Rewriter(Statements):
     """Rewrites one function (and the device functions it calls, each once).
 
     Parameters
@@ -75,26 +63,35 @@ class Rewriter(Expressions):
     resolve : callable
         Maps a free name to what it means (`names.describe`), or raises NameError or LookupError.
     filename : str
-    device : callable
-        Maps a `names.Device` to (its FunctionDef, its resolve, its filename).
+    device_function : callable
+        Maps (call node, `names.Device`) to (name of its rewritten function, its parameters, those that it writes).
+    kernel : Rewriter, optional
+        Of the kernel that calls this device function: constants and shared arrays are kept there.
     """
 
-    def __init__(self, function, resolve, filename, device, shared=None):
-        self.function, self.resolve, self.filename, self.device = function, resolve, filename, device
-        self.scope = shared if shared is not None else {"UNDEFINED": UNDEFINED, "ForLoop": ForLoop,
-                                                        "WhileLoop": WhileLoop}
+    def __init__(self, function, resolve, filename, device_function, kernel=None):
+        self.function, self.resolve, self.filename = function, resolve, filename
+        self.device_function, self.is_kernel = device_function, kernel is None
+        self.scope = kernel.scope if kernel else {"__UNDEFINED": UNDEFINED, "__For": ForLoop, "__While": WhileLoop,
+                                                  "__slice": slice}
+        self.shared = kernel.shared if kernel else []
+        self.dynamic = kernel.dynamic if kernel else []  # element sizes of the arrays in dynamic shared memory
         self.locals = stored_names(function)
         self.free = free_stores(function)
         self.lines, self.depth, self.loops, self.counter = [], 0, [], 0
         self.explicit64 = False
+        self.stored = set()  # names through which memory is written
+        self.watched = set()  # variables that some path leaves unassigned
         self.literals = {}  # local names bound once to an integer literal: numba knows their value
 
     # Output
 
     def emit(self, text):
+        """Write one line."""
         self.lines.append("    " * self.depth + text)
 
     def fresh(self, stem):
+        """Return a name that nobody uses."""
         self.counter += 1
         return f"__{stem}{self.counter}"
 
@@ -105,9 +102,11 @@ class Rewriter(Expressions):
         return key
 
     def site(self, node):
+        """Return a name for a new `Site` on a node's line."""
         return self.constant(Site(node.lineno))
 
     def refuse(self, node, what, instead):
+        """Raise the KernelError that says where, what, and what to write instead."""
         line = getattr(node, "lineno", self.function.lineno)
         raise KernelError(f"{self.filename}:{line}: {what}; {instead}", kind="language")
 
@@ -120,26 +119,44 @@ class Rewriter(Expressions):
         if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults:
             self.refuse(f, "a kernel takes plain positional parameters only",
                         "drop *args, **kwargs, defaults and keyword-only parameters")
-        self._check_names()
+        self._check()
         self._find_literals()
         parameters = [a.arg for a in arguments.args]
         self.emit(f"def {name}(__m{''.join(', ' + p for p in parameters)}):")
         self.depth += 1
-        merged = sorted({n.id for n in ast.walk(f) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-                         and id(n) not in self.free and n.id in self.locals} - set(parameters))
-        for variable in merged:
-            self.emit(f"{variable} = UNDEFINED")
+        merged = {n.id for n in ast.walk(f) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                  and id(n) not in self.free and n.id in self.locals} - set(parameters)
+        for variable in sorted(merged | self.watched):
+            self.emit(f"{variable} = __UNDEFINED")
+        for variable in sorted(self.watched):
+            self.emit(f"__set_{variable} = None")
         self.emit("__m.enter_function()")
         self.suite(f.body)
+        for node in self.unassigned.never:
+            self.refuse(node, f"{node.id} is read before it is assigned", "assign it first")
         self.emit("return __m.leave_function()")
         self.depth -= 1
         return "\n".join(self.lines) + "\n"
 
-    def _check_names(self):
+    def writes(self):
+        """Return the parameters whose memory the function may write; known once its text is."""
+        return writes_through(self.function, self.stored)
+
+    def _check(self):
         for node in ast.walk(self.function):
             name = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else ""
             if name.startswith("__"):
                 self.refuse(node, f"the name {name} starts with two underscores", "use another name")
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node is not self.function:
+                self.statement(node)  # refused, before its returns are taken for this function's
+        value = returns_value(self.function)
+        if value is not None and self.is_kernel:
+            self.refuse(value, "a kernel returns nothing", "write the result to an array")
+        if value is not None and falls_through(self.function.body):
+            self.refuse(self.function, f"{self.function.name} returns a value on some paths and ends without one on "
+                        "others", "end it with a return")
+        self.unassigned = Unassigned(self.function, self.locals)
+        self.watched = self.unassigned.maybe
 
     def _find_literals(self):
         stores = {}
@@ -151,188 +168,3 @@ class Rewriter(Expressions):
                 name, value = node.targets[0].id, node.value
                 if stores[name] == 1 and isinstance(value, ast.Constant) and type(value.value) is int:
                     self.literals[name] = value.value
-
-    # Statements
-
-    def suite(self, statements):
-        """Write statements one after the other; those behind an escape run only if a lane is left."""
-        depth, wrote = self.depth, False
-        for statement in statements:
-            if isinstance(statement, ast.Pass):
-                continue
-            self.statement(statement)
-            wrote = True
-            if _escapes(statement) and statement is not statements[-1]:
-                self.emit("if __m.mask.lanes:")
-                self.depth += 1
-                wrote = False
-        if not wrote:
-            self.emit("pass")
-        self.depth = depth
-
-    def statement(self, node):
-        kind = type(node).__name__
-        handler = getattr(self, f"write_{kind}", None)
-        if handler is None:
-            self.refuse(node, f"{kind.lower()} statements do not run in a kernel",
-                        INSTEAD.get(kind, "use assignments, if, for ... in range(...), while and return"))
-        handler(node)
-
-    def _at(self, node):
-        self.emit(f"__m.at({node.lineno})")
-
-    def write_Expr(self, node):
-        if isinstance(node.value, ast.Constant):
-            return  # a docstring
-        if not isinstance(node.value, ast.Call):
-            self.refuse(node, "an expression whose value is dropped does nothing", "assign it or remove it")
-        self._at(node)
-        self.emit(self.expression(node.value))
-
-    def write_Assign(self, node):
-        self._at(node)
-        if len(node.targets) == 1:
-            self._assign(node.targets[0], self.expression(node.value, self._name_of(node.targets[0])))
-            return
-        value = self.fresh("v")
-        self.emit(f"{value} = {self.expression(node.value)}")
-        for target in node.targets:
-            self._assign(target, value)
-
-    def _name_of(self, target):
-        return target.id if isinstance(target, ast.Name) else None
-
-    def write_AnnAssign(self, node):
-        if node.value is None:
-            return
-        self._at(node)
-        self._assign(node.target, self.expression(node.value, self._name_of(node.target)))
-
-    def _assign(self, target, value):
-        if isinstance(target, ast.Name):
-            self._set(target, value)
-        elif isinstance(target, (ast.Tuple, ast.List)):
-            items = [self.fresh("v") for _ in target.elts]
-            if any(isinstance(t, ast.Starred) for t in target.elts):
-                self.refuse(target, "starred assignment does not run in a kernel", "name each item")
-            self.emit(f"{', '.join(items)}{',' if len(items) == 1 else ''} = __m.unpack({value}, {len(items)})")
-            for item, name in zip(target.elts, items):
-                self._assign(item, name)
-        elif isinstance(target, ast.Subscript):
-            self._store(target, value)
-        else:
-            self.refuse(target, "only variables and array elements can be assigned", "arrays have no attributes to set")
-
-    def _set(self, target, value):
-        if id(target) in self.free:
-            self.emit(f"{target.id} = {value}")
-        else:
-            self.emit(f"{target.id} = __m.merge({target.id}, {value})")
-        self.emit_watch(target.id)
-
-    def emit_watch(self, name):
-        """Let a recorder see the variable."""
-        self.emit(f"if __m.watch is not None: __m.watch({name!r}, {name})")
-
-    def _store(self, target, value):
-        temporary = self.fresh("v")
-        self.emit(f"{temporary} = {value}")  # the value is computed before the index, as Python does
-        self.emit(f"__m.store({self.site(target)}, {self.expression(target.value)}, "
-                  f"{self.index(target.slice)}, {temporary})")
-
-    def write_AugAssign(self, node):
-        self._at(node)
-        op = type(node.op).__name__
-        if op == "MatMult":
-            self.refuse(node, "@ does not run in a kernel", "write the loop over the inner axis")
-        literal = "literal" if self.is_literal(node.value) else "binary"
-        if isinstance(node.target, ast.Name):
-            old = self.expression(ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target))
-            if node.target.id not in self.locals:
-                self.refuse(node, f"{node.target.id} is read before it is assigned", "assign it first")
-            self._set(node.target, f"__m.{literal}({op!r}, {old}, {self.expression(node.value)})")
-            return
-        if not isinstance(node.target, ast.Subscript):
-            self.refuse(node, "only variables and array elements can be assigned", "arrays have no attributes to set")
-        array, index, value = self.fresh("a"), self.fresh("i"), self.fresh("v")
-        self.emit(f"{array} = {self.expression(node.target.value)}")
-        self.emit(f"{index} = {self.index(node.target.slice)}")
-        self.emit(f"{value} = __m.{literal}({op!r}, __m.index({self.site(node)}, {array}, {index}), "
-                  f"{self.expression(node.value)})")
-        self.emit(f"__m.store({self.site(node)}, {array}, {index}, {value})")
-
-    def write_If(self, node):
-        known = self.static(node.test)
-        if known is not None and isinstance(known.value, (bool, int)):
-            self.suite(node.body if known.value else node.orelse)  # a constant condition compiles to one side
-            return
-        self._at(node)
-        parent, yes, no = self.fresh("p"), self.fresh("t"), self.fresh("e")
-        self.emit(f"{parent} = __m.mask")
-        self.emit(f"{yes}, {no} = __m.split({self.expression(node.test)})")
-        for mask, body in ((yes, node.body), (no, node.orelse)):
-            if not body:
-                continue
-            self.emit(f"if {mask}.lanes:")
-            self.depth += 1
-            self.emit(f"__m.mask = {mask}")
-            self.suite(body)
-            if _escapes(node):
-                self.emit(f"{mask} = __m.mask")
-            self.depth -= 1
-        self.emit(f"__m.mask = __m.join({yes}, {no})" if _escapes(node) else f"__m.mask = {parent}")
-
-    def write_For(self, node):
-        if node.orelse:
-            self.refuse(node, "for ... else does not run on the machine", "set a flag before break and test it")
-        call = node.iter
-        if not (isinstance(call, ast.Call) and self.meaning(call.func) == names.Builtin("range")) or call.keywords:
-            self.refuse(node, "a for loop in a kernel runs over range(...)", "index the array: for i in range(n)")
-        if not 1 <= len(call.args) <= 3:
-            self.refuse(node, "range() takes one to three numbers", "write range(stop) or range(start, stop, step)")
-        self._at(node)
-        loop = self.fresh("loop")
-        self.emit(f"{loop} = ForLoop(__m, {', '.join(self.expression(a) for a in call.args)})")
-        self.emit(f"while {loop}.next():")
-        self.depth += 1
-        if not isinstance(node.target, ast.Name):
-            self.refuse(node, "the loop variable of range() is one name", "unpack it in the body")
-        self._set(node.target, f"{loop}.value")
-        self._body(loop, node.body)
-
-    def write_While(self, node):
-        if node.orelse:
-            self.refuse(node, "while ... else does not run on the machine", "set a flag before break and test it")
-        loop = self.fresh("loop")
-        self.emit(f"{loop} = WhileLoop(__m)")
-        self.emit(f"while {loop}.again():")
-        self.depth += 1
-        self._at(node)
-        self.emit(f"if not {loop}.keep({self.expression(node.test)}): break")
-        self._body(loop, node.body)
-
-    def _body(self, loop, body):
-        self.loops.append(loop)
-        self.suite(body)
-        self.loops.pop()
-        self.depth -= 1
-        self.emit(f"{loop}.end()")
-
-    def write_Break(self, node):
-        self.emit(f"{self.loops[-1]}.leave()")
-
-    def write_Continue(self, node):
-        self.emit(f"{self.loops[-1]}.skip()")
-
-    def write_Return(self, node):
-        self._at(node)
-        self.emit(f"__m.give_back({'None' if node.value is None else self.expression(node.value)})")
-
-
-def _escapes(node):
-    """Whether lanes may leave the normal course inside this statement."""
-    if isinstance(node, (ast.Break, ast.Continue, ast.Return)):
-        return True
-    if isinstance(node, (ast.For, ast.While)):  # its own break and continue end with it
-        return any(isinstance(n, ast.Return) for n in ast.walk(node))
-    return isinstance(node, ast.If) and any(_escapes(s) for s in (*node.body, *node.orelse))

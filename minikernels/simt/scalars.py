@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minikernels.simt.arithmetic import F64, I64, common_type
+from minikernels.simt.arithmetic import F64, I64, convert, math_type
 from minikernels.simt.views import View
 
 __all__ = ["Scalars"]
@@ -13,6 +13,12 @@ class Scalars:
 
     zero = np.int64(0)
 
+    def number(self, a):
+        """Return an argument that has to be a number."""
+        if not hasattr(a, "dtype"):
+            raise TypeError("a number is needed here, not an array, a tuple or nothing")
+        return a
+
     def python_abs(self, a):
         """``abs``: keeps the type."""
         return np.abs(a)
@@ -21,7 +27,7 @@ class Scalars:
         """``int``: keeps an integer's type; a float becomes int64 without its fraction."""
         if a.dtype.kind in "iu":
             return a
-        return np.where(np.isfinite(a), a, 0).astype(I64)[()] if a.dtype.kind == "f" else a.astype(I64)
+        return convert(a, I64)
 
     def python_float(self, a):
         """``float``: keeps a float's type, as numba does; an integer becomes float64."""
@@ -42,7 +48,7 @@ class Scalars:
     def python_round(self, a, digits=None):
         """``round``: half to even; int64 without digits, else the type of ``a``."""
         if digits is None:
-            return np.rint(a).astype(I64)
+            return convert(np.rint(a), I64) if a.dtype.kind == "f" else a.astype(I64)
         scale = np.float64(10.0) ** np.asarray(digits, F64)
         return (np.rint(a * scale) / scale).astype(a.dtype)[()]
 
@@ -50,7 +56,7 @@ class Scalars:
         """``divmod``: (floor quotient, remainder)."""
         return self.binary("FloorDiv", a, b), self.binary("Mod", a, b)
 
-    def math_other(self, name, *values):
+    def math_other(self, name, *values, literal=False):
         """The functions of ``math`` that take two numbers or return something else than a float."""
         if name in ("isnan", "isinf", "isfinite"):
             a = values[0] if values[0].dtype.kind == "f" else values[0].astype(F64)
@@ -62,10 +68,12 @@ class Scalars:
         a, b = values
         if name == "ldexp":
             return np.ldexp(a if a.dtype.kind == "f" else a.astype(F64), b.astype(np.int32))
-        kind = common_type(a.dtype, b.dtype)
-        kind = kind if kind.kind == "f" else F64
+        kind = math_type(name, a.dtype, b.dtype)
+        if kind == F64 and not a.dtype == b.dtype == F64:
+            self.slipped(f"math.{name}", a, b, literal)
         self.count_special()
-        function = {"fmod": np.fmod, "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign}[name]
+        function = {"fmod": np.fmod, "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign,
+                    "pow": np.power}[name]
         return function(a.astype(kind), b.astype(kind))
 
     def unpack(self, value, count):

@@ -19,8 +19,8 @@ _cache = weakref.WeakKeyDictionary()
 def program_of(function):
     """Return the program of a Python function, a ``launch.kernel`` or a numba dispatcher."""
     function = getattr(function, "py_func", function)
-    if not inspect.isfunction(function):
-        raise KernelError(f"a kernel is a Python function, not {type(function).__name__}", kind="language")
+    if not inspect.isfunction(function) or function.__name__ == "<lambda>":
+        raise KernelError(f"a kernel is a Python function written with def, not {function!r:.60}", kind="language")
     if function not in _cache:
         _cache[function] = _build(_Function(function))
     return _cache[function]
@@ -34,8 +34,11 @@ def program_of_text(text, name, filename="<submission>", extra=None):
     """
     try:
         tree = ast.parse(text, filename)
-    except SyntaxError as error:
-        raise KernelError(f"{filename}:{error.lineno}: {error.msg}", kind="language") from error
+    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
+        line, text = getattr(error, "lineno", 1), getattr(error, "msg", str(error))
+        raise KernelError(f"{filename}:{line}: {text}", kind="language") from error
+    except (RecursionError, MemoryError) as error:
+        raise KernelError(f"{filename}: nested too deeply to be read", kind="language") from error
     source = _Text(tree, text, filename, extra or {})
     node = source.functions.get(name)
     if node is None:
@@ -119,9 +122,12 @@ class _Text:
                 try:
                     if isinstance(node.op, ast.Pow) and abs(b) > 64:
                         return None
-                    return {ast.Add: lambda: a + b, ast.Sub: lambda: a - b, ast.Mult: lambda: a * b,
+                    found = {ast.Add: lambda: a + b, ast.Sub: lambda: a - b, ast.Mult: lambda: a * b,
                             ast.Div: lambda: a / b, ast.FloorDiv: lambda: a // b, ast.Mod: lambda: a % b,
                             ast.Pow: lambda: a**b}.get(type(node.op), lambda: None)()
+                    # not a number that a kernel can hold: left out, and so refused where it is used
+                    return None if isinstance(found, complex) or abs(found or 0) >= 2**64 > 0 and isinstance(
+                        found, int) else found
                 except (ZeroDivisionError, OverflowError):
                     return None
         if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
@@ -166,71 +172,36 @@ class _TextFunction:
 
 def _build(function):
     """Rewrite a function and every device function it calls."""
-    known = {}  # key -> the name of the rewritten device function
+    known = {function.key: None}  # key -> (rewritten name, parameters, those it writes); None while being rewritten
     texts = []
 
-    def rewriter(f, scope):
-        made = Rewriter(f.node, f.resolve, f.filename, None, scope)
-
+    def rewriter(f, kernel=None):
         def device_function(node, target):
             inner = f.device(target)
             if inner.key not in known:
-                if inner.key is function.key:
-                    made.refuse(node, "a kernel cannot call itself", "use a loop")
-                name = known[inner.key] = f"__device{len(known)}_{inner.node.name}"
-                rewritten = rewriter(inner, made.scope)
+                known[inner.key] = None
+                name = f"__device{len(known)}_{inner.node.name}"
+                rewritten = rewriter(inner, kernel or made)
                 texts.append(rewritten.program_text(name))
                 made.explicit64 |= rewritten.explicit64
-                finished.add(inner.key)
-            elif inner.key not in finished:
-                made.refuse(node, f"{inner.node.name} calls itself", "recursion does not run on a GPU here; use a loop")
+                known[inner.key] = name, [a.arg for a in inner.node.args.args], rewritten.writes()
+            if known[inner.key] is None:
+                made.refuse(node, f"{inner.node.name} calls itself", "kernels have no recursion here; use a loop")
             return known[inner.key]
 
-        made.device_function = device_function
+        made = Rewriter(f.node, f.resolve, f.filename, device_function, kernel)
         return made
 
-    finished = set()
-    outer = rewriter(function, None)
-    text = outer.program_text("__kernel")
-    texts.append(text)
-    whole = "\n\n".join(texts)
-    exec(compile(whole, f"<lockstep {function.node.name}>", "exec"), outer.scope)
-    explicit = outer.explicit64
+    outer = rewriter(function)
+    where = f"{function.filename}:{function.first_line}: {function.node.name}"
+    try:
+        texts.append(outer.program_text("__kernel"))
+        text = "\n\n".join(texts)
+        exec(compile(text, f"<lockstep {function.node.name}>", "exec"), outer.scope)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise KernelError(f"{where} is nested too deeply to be rewritten ({type(error).__name__}); split its longest "
+                          "expression or its chain of branches", kind="language") from error
     return Program(
         name=function.node.name, filename=function.filename, source=function.source, first_line=function.first_line,
-        parameters=[a.arg for a in function.node.args.args], stored=_stored(function.node), explicit64=explicit,
-        text=whole, run=outer.scope["__kernel"])
-
-
-def _stored(node):
-    """Return the parameters that the kernel may write: stored to, updated atomically, viewed or handed on."""
-    parameters = {a.arg for a in node.args.args}
-    aliases = {}  # local name -> names it may be a view of
-    for n in ast.walk(node):
-        if isinstance(n, ast.Assign):
-            roots = {x.id for x in ast.walk(n.value) if isinstance(x, ast.Name)}
-            for target in n.targets:
-                for x in ast.walk(target):
-                    if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store):
-                        aliases.setdefault(x.id, set()).update(roots)
-    stored = set()
-    for n in ast.walk(node):
-        if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store):
-            root = n.value
-            while isinstance(root, ast.Subscript):
-                root = root.value
-            if isinstance(root, ast.Name):
-                stored.add(root.id)
-        if isinstance(n, ast.Call):
-            for argument in n.args:
-                if isinstance(argument, ast.Name):
-                    stored.add(argument.id)
-                elif isinstance(argument, ast.Subscript) and isinstance(argument.value, ast.Name):
-                    stored.add(argument.value.id)
-    reach, seen = list(stored), set()
-    while reach:
-        name = reach.pop()
-        if name not in seen:
-            seen.add(name)
-            reach.extend(aliases.get(name, ()))
-    return seen & parameters
+        parameters=[a.arg for a in function.node.args.args], stored=outer.writes(), explicit64=outer.explicit64,
+        shared=outer.shared, dynamic_grain=min(outer.dynamic, default=1), text=text, run=outer.scope["__kernel"])

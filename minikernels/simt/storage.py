@@ -10,7 +10,7 @@ import numpy as np
 from minikernels.core.errors import KernelError
 from minikernels.simt.hazards import Shadow
 
-__all__ = ["ConstStorage", "GlobalStorage", "LocalStorage", "SharedStorage"]
+__all__ = ["ConstStorage", "DynamicMemory", "GlobalStorage", "LocalStorage", "SharedStorage", "sentinel"]
 
 
 def sentinel(dtype):
@@ -20,7 +20,28 @@ def sentinel(dtype):
     return np.array(True, dtype)[()] if dtype.kind == "b" else np.iinfo(dtype).max
 
 
-class GlobalStorage:
+class Shadowed:
+    """What global and shared storages have in common: lanes, and elements of a shadow that others may share."""
+
+    shadow, shadow_offset, shadow_scale = None, 0, 1  # a shadow's elements are the narrowest of the arrays in it
+
+    def touched(self, lane, offset, mask):
+        """Return (shadow elements, global lanes) of the active lanes."""
+        return self.shadowed(*self.elements(lane, offset, mask))
+
+    def shadowed(self, index, lanes):
+        """Map flat elements to elements of the shadow: several each where the shadow is finer."""
+        if self.shadow_scale == 1:
+            return index + self.shadow_offset if self.shadow_offset else index, lanes
+        parts = np.arange(self.shadow_scale) + self.shadow_offset
+        return (index[:, None] * self.shadow_scale + parts).ravel(), np.repeat(lanes, self.shadow_scale)
+
+    def unshadowed(self, element):
+        """Return the flat element that an element of the shadow is part of."""
+        return (element - self.shadow_offset) // self.shadow_scale
+
+
+class GlobalStorage(Shadowed):
     """One array argument, seen as flat elements at increasing addresses.
 
     Parameters
@@ -56,7 +77,6 @@ class GlobalStorage:
         # A GPU aligns an allocation to 256 bytes: the root of a chain of views starts at address 0
         self.address = self.low - root.__array_interface__["data"][0] if array.size else 0
         self.address %= 256
-        self.shadow, self.shadow_offset, self.shadow_scale = None, 0, 1
 
     def take(self, lane, offset):
         """Return the values at ``lane + offset`` (lane is None or an index array).
@@ -79,23 +99,29 @@ class GlobalStorage:
             index = np.broadcast_to(lane, mask.full.shape)[rows, threads] + offset
         return index, lanes
 
-    def shadowed(self, index):
-        """Map flat elements to elements of the (possibly shared) shadow."""
-        return index * self.shadow_scale + self.shadow_offset
-
     def index_of(self, element):
         """Return the index tuple of a flat element."""
-        rest, index = int(element) - self.origin, [0] * len(self.strides)
+        rest, index = int(element), [0] * len(self.strides)
         for axis in sorted(range(len(index)), key=lambda a: -abs(self.strides[a])):
-            stride = self.strides[axis]
-            if stride and self.array.shape[axis] > 1:
-                index[axis] = int(np.clip((rest // stride) if stride > 0 else -(-rest // stride), 0,
-                                          self.array.shape[axis] - 1))
-                rest -= index[axis] * stride
+            stride, extent = self.strides[axis], self.array.shape[axis]
+            if stride and extent > 1:
+                step = min(rest // abs(stride), extent - 1)
+                rest -= step * abs(stride)
+                index[axis] = step if stride > 0 else extent - 1 - step
         return tuple(index)
 
 
-class SharedStorage:
+class DynamicMemory:
+    """The dynamic shared memory of a launch, which all arrays declared with shape 0 overlay."""
+
+    def __init__(self, machine):
+        padded = -(-machine.shared_bytes // 8) * 8  # so that every dtype sees whole elements
+        blocks, self.grain = machine.geometry.blocks, machine.program.dynamic_grain
+        self.data = np.full((blocks, padded), 0xFF, np.uint8)  # NaN as a float
+        self.shadow = Shadow(blocks * padded // self.grain, machine, blocks)
+
+
+class SharedStorage(Shadowed):
     """A shared array: one copy a block, poisoned until written.
 
     Parameters
@@ -104,26 +130,26 @@ class SharedStorage:
     shape : tuple of int
     dtype : dtype
     machine : Machine
-    buffer : ndarray of shape (blocks, bytes), uint8, optional
-        Dynamic shared memory, which every dynamic array of a launch overlays.
+    memory : DynamicMemory, optional
+        Where a dynamic array lies.
     """
 
     space = "shared"
     address = 0
     writable = True
 
-    def __init__(self, name, shape, dtype, machine, buffer=None):
+    def __init__(self, name, shape, dtype, machine, memory=None):
         self.name, self.shape, self.dtype, self.itemsize = name, shape, dtype, dtype.itemsize
-        self.size = int(np.prod(shape))
         blocks = machine.geometry.blocks
-        if buffer is None:
-            self.data = np.full((blocks, self.size), sentinel(dtype), dtype)
+        if memory is None:
+            self.data = np.full((blocks, int(np.prod(shape))), sentinel(dtype), dtype)
+            self.shadow = Shadow(self.data.size, machine, blocks)
         else:
-            self.data = buffer[:, : self.size * self.itemsize].view(dtype)
+            self.data = memory.data.view(dtype)
+            self.shadow, self.shadow_scale = memory.shadow, self.itemsize // memory.grain
+        self.size = self.data.shape[1]  # elements from one block's copy to the next
         self.flat = self.data.reshape(-1)
         self.base = (np.arange(blocks, dtype=np.int64) * self.size)[:, None]
-        self.machine = machine
-        self.shadow = Shadow(blocks * self.size, self._describe, machine, blocks)
 
     def take(self, lane, offset):
         """Return the values at ``lane + offset`` of each block's copy (see `GlobalStorage.take`)."""
@@ -146,16 +172,9 @@ class SharedStorage:
             return rows * self.size + offset, lanes
         return np.broadcast_to(lane, mask.full.shape)[rows, threads] + offset + rows * self.size, lanes
 
-    def shadowed(self, index):
-        """Map flat elements to elements of the shadow: the same."""
-        return index
-
     def index_of(self, element):
         """Return the index tuple of a flat element."""
         return tuple(int(i) for i in np.unravel_index(int(element) % self.size, self.shape))
-
-    def _describe(self, element):
-        return self.name, self.index_of(element)
 
 
 class LocalStorage:
@@ -185,9 +204,9 @@ class LocalStorage:
         if done is not True:
             mask = self.machine.mask
             if done is None or (mask.full & ~done).any():
-                self.machine.uninitialised(self, line, offset, None if done is None else mask.full & ~done)
+                self._report(line, offset, mask.full if done is None else mask.full & ~done)
                 if done is None:
-                    return np.array(sentinel(self.dtype))[()]
+                    return np.array(sentinel(self.dtype), self.dtype)[()]
         return self.cells[offset]
 
     def take_varying(self, index, line):
@@ -198,9 +217,13 @@ class LocalStorage:
         row, thread = np.arange(g.blocks)[:, None], np.arange(g.width)[None, :]
         missing = self.machine.mask.full & ~self.done[index, row, thread]
         if missing.any():
-            at = np.argwhere(missing)[0]
-            self.machine.uninitialised(self, line, int(np.broadcast_to(index, missing.shape)[tuple(at)]), missing)
+            at = tuple(np.argwhere(missing)[0])
+            self._report(line, int(np.broadcast_to(index, missing.shape)[at]), missing)
         return self.dense[index, row, thread]
+
+    def _report(self, line, element, missing):
+        who = self.machine.geometry.name(*np.argwhere(missing)[0])
+        self.machine.uninitialised(self, line, element, who)
 
     def put_uniform(self, offset, value):
         """Set element ``offset`` of the active lanes."""

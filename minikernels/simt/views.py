@@ -106,6 +106,11 @@ class Pattern:
 
 def _slice(s, n):
     """Return (start, extent, step) of a slice of an axis of extent n, clipped as Python clips."""
+    for end in (s.start, s.stop, s.step):
+        if end is not None and (not hasattr(end, "dtype") or end.dtype.kind not in "iu"):
+            raise TypeError("the ends of a slice are integers: use // or int(...)")
+    if s.step is not None and s.step.ndim:
+        raise TypeError("the step of a slice is the same in every thread")
     step = 1 if s.step is None else int(s.step)
     if step < 1:
         raise TypeError("slices with a negative or zero step are not supported; index from the end instead")
@@ -191,7 +196,8 @@ def _learn(machine, site, view, index):
 def tally(site, pattern, op):
     """Return the counter that the site's accesses of this storage belong to."""
     if pattern.tally is None:
-        key = pattern.view.storage, op
+        storage = pattern.view.storage
+        key = storage.space, storage.name, op
         if key not in site.tallies:
             site.tallies[key] = Tally()
         pattern.tally = site.tallies[key]

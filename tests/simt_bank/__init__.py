@@ -1,0 +1,1 @@
+"""Kernels and oracles for the tests of the SIMT machine."""
