@@ -3,7 +3,7 @@
 The picture of the player in the README comes from a recorded launch of flash::
 
     minikernels trace flash v2_tiled -o player.html
-    python -m minikernels.widgets.picture player.html notebooks/images/player.png --at step=50
+    python -m minikernels.widgets.picture player.html notebooks/images/player.png --at step=814
 """
 
 import argparse

@@ -1,0 +1,61 @@
+"""What every test may lean on: where GPU and browser tests run, and a browser page without a network."""
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from minikernels import launch
+from minikernels.bench.machine import chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER_FLAGS = [
+    "--no-sandbox",  # CI runs as root
+    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+
+
+no_gpu_because = functools.cache(launch.no_gpu_because)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what stands in tests/gpu and tests/browser, and skip what cannot run here, with the reason."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in ("gpu", "browser") and not item.get_closest_marker(folder):
+            item.add_marker(folder)
+        if item.get_closest_marker("gpu") and (reason := no_gpu_because(numba=True)):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("browser") and not chromium():
+            item.add_marker(pytest.mark.skip(reason="no Chromium on the PATH"))
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=chromium(), args=BROWSER_FLAGS)
+        yield window
+        window.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page without a network that fails the test on any error of a script in it."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert not errors, errors

@@ -1,0 +1,148 @@
+"""What every rung of every technique promises: one list of checks, run over the whole catalog."""
+
+import importlib
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from minikernels import catalog, launch, simt
+from minikernels.core.errors import DeviceError, DtypeError, ShapeError
+from minikernels.core.traffic import Traffic
+
+SMALL = {"BHGTSD": (2, 4, 2, 37, 53, 16), "BHGSD": (3, 6, 2, 53, 16)}  # letters -> sizes that no tile divides
+RUNGS = [pytest.param(catalog.technique(name), rung, id=f"{name}-{rung.name}")
+         for name in catalog.names() for rung in catalog.technique(name).rungs]
+HERE = [case for case in RUNGS if case.values[1].kind != "raw"]  # runs without a GPU
+NUMBA = [case for case in RUNGS if case.values[1].kind == "numba"]
+RAW = [case for case in RUNGS if case.values[1].kind == "raw"]
+over = pytest.mark.parametrize
+
+
+def small(technique, dtype="float32", **options):
+    """Return a small random input."""
+    return technique.random(dict(zip(technique.letters, SMALL[technique.letters], strict=True)), dtype, **options)
+
+
+def arrays(inputs):
+    """Return the arrays among the inputs."""
+    return {name: x for name, x in inputs.items() if isinstance(x, np.ndarray)}
+
+
+@over(("technique", "rung"), HERE)
+@over("dtype", ["float32", "float16"])
+def test_rung_is_within_the_error_budget(technique, rung, dtype):
+    if dtype not in rung.dtypes:
+        pytest.skip(f"takes {rung.dtypes}")
+    inputs = small(technique, dtype)
+    for verdict in technique.judge(technique.run(rung, inputs), inputs).values():
+        assert verdict, verdict.message
+
+
+@over(("technique", "rung"), HERE)
+def test_rung_leaves_its_inputs_alone_and_repeats_itself(technique, rung):
+    inputs = small(technique)
+    before = {name: x.copy() for name, x in arrays(inputs).items()}
+    first, second = technique.run(rung, inputs), technique.run(rung, inputs)
+    for name, x in arrays(inputs).items():
+        np.testing.assert_array_equal(x, before[name])
+    for name, x in first.items():
+        np.testing.assert_array_equal(x, second[name])
+
+
+@over(("technique", "rung"), HERE)
+def test_rung_takes_views_that_are_not_contiguous(technique, rung):
+    inputs = small(technique)
+    views = {name: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, 2)), 2, 1) for name, x in arrays(inputs).items()}
+    assert not any(x.flags.c_contiguous for x in views.values())
+    expected = technique.run(rung, inputs)
+    for name, x in technique.run(rung, {**inputs, **views}).items():
+        np.testing.assert_array_equal(x, expected[name])
+
+
+@over(("technique", "rung"), HERE)
+def test_an_empty_axis_gives_an_empty_result_or_zeros(technique, rung):
+    for letter in technique.letters:
+        sizes = dict(zip(technique.letters, SMALL[technique.letters], strict=True)) | {letter: 0}
+        if letter == "H":
+            sizes["G"] = 0
+        if letter == "G":
+            continue  # no key/value head for H > 0 query heads is an error
+        inputs = technique.random(sizes)
+        for verdict in technique.judge(technique.run(rung, inputs), inputs).values():
+            assert verdict, f"{letter}=0: {verdict.message}"
+
+
+@over(("technique", "rung"), RUNGS)
+def test_mixed_or_foreign_dtypes_are_a_clear_error(technique, rung):
+    inputs = small(technique)
+    name, x = list(arrays(inputs).items())[-1]
+    with pytest.raises(DtypeError, match=name):
+        technique.run(rung, {**inputs, name: x.astype(np.int32)})
+    with pytest.raises(DtypeError, match=name):
+        technique.run(rung, {**inputs, name: x.tolist()})
+
+
+@over(("technique", "rung"), RUNGS)
+def test_a_wrong_shape_is_named_in_letters(technique, rung):
+    inputs = small(technique)
+    name, x = list(arrays(inputs).items())[-1]
+    with pytest.raises(ShapeError, match=rf"{name} has shape .* = \("):
+        technique.run(rung, {**inputs, name: x[..., :-1]})
+    with pytest.raises(ShapeError, match=f"{name} has shape"):
+        technique.run(rung, {**inputs, name: x[0]})
+
+
+@over(("technique", "rung"), NUMBA)
+def test_kernels_run_without_a_finding(technique, rung):
+    with simt.collect() as launches:
+        technique.run(rung, small(technique))
+    assert launches, "the rung launched no kernel"
+    assert [str(finding) for one in launches for finding in one.findings] == []
+
+
+@over(("technique", "rung"), RAW)
+def test_a_gpu_rung_never_falls_back_silently(technique, rung):
+    with pytest.raises(DeviceError, match="GPU"):
+        technique.run(rung, small(technique, rung.dtypes[0]))
+
+
+@over(("technique", "rung"), RUNGS)
+def test_rung_has_one_name_in_all_places(technique, rung, root):
+    traffic = technique.traffic(rung, small(technique, rung.dtypes[0]))
+    assert isinstance(traffic, Traffic)
+    assert traffic.hbm_bytes > 0
+    readme = (root / "minikernels" / technique.name / "README.md").read_text("utf-8")
+    assert f"| `{rung.name}` |" in readme
+    assert rung.kind == "numpy" or re.fullmatch(r"v\d+_[a-z0-9_]+", rung.name)
+
+
+@pytest.mark.gpu
+@over(("technique", "rung"), [case for case in RUNGS if case.values[1].kind != "numpy"])
+def test_rung_is_within_the_error_budget_on_a_gpu(technique, rung):
+    for dtype in rung.dtypes:
+        inputs = small(technique, dtype)
+        there = {name: launch.to_gpu(x) if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
+        outputs = {name: launch.to_numpy(x) for name, x in technique.run(rung, there).items()}
+        for verdict in technique.judge(outputs, inputs).values():
+            assert verdict, verdict.message
+
+
+@over("name", catalog.names())
+def test_unknown_rung_is_a_clear_error(name):
+    technique = catalog.technique(name)
+    with pytest.raises(ValueError, match=technique.rungs[-1].name):
+        technique.run(catalog.Rung("v99_nothing", "numba", ""), small(technique))
+
+
+@over("name", catalog.names())
+def test_catalog_row_points_at_what_exists(name, root):
+    technique = catalog.technique(name)
+    assert technique.name == name
+    assert (root / technique.notebook).is_file()
+    assert (root / technique.exercises).is_dir()
+    assert all(re.fullmatch(r"\d{4}\.\d{5}", paper.arxiv) for paper in technique.papers)
+    assert [technique.rung(shown).kind for shown in technique.shown] == ["numba", "numba"]
+    module = importlib.import_module(f"minikernels.{name}")
+    assert inspect.getdoc(module)
