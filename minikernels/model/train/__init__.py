@@ -1,0 +1,1 @@
+"""Training, in PyTorch; nothing outside this folder needs it."""
