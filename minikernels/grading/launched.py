@@ -1,0 +1,127 @@
+"""A submission's launch under judgement: values against the oracle, traffic against a budget in letters."""
+
+import math
+
+import numpy as np
+
+from minikernels.core import oracle
+from minikernels.grading.failure import Failure
+from minikernels.grading.writers import written_by
+
+__all__ = ["Launched", "judge"]
+
+UNITS = {
+    "load_bytes": "bytes loaded",
+    "load_sectors": "sectors loaded",
+    "load_requests": "load requests",
+    "store_bytes": "bytes stored",
+    "store_sectors": "sectors stored",
+    "barriers": "barriers passed",
+    "shared_load_conflicts": "bank conflicts on loads",
+    "shared_store_conflicts": "bank conflicts on stores",
+}
+
+
+def judge(out, exact, plain, *, name, letters, magnitude=None):
+    """Return None where an output is within the oracle's budget, else (first wrong cell, message).
+
+    The cell is None where the output has a wrong shape or dtype. `plain` and `magnitude` are as for `oracle.check`.
+    """
+    verdict = oracle.check(out, exact, plain, name=name, letters=letters, magnitude=magnitude)
+    if verdict:
+        return None
+    if verdict.worst is None:
+        return None, verdict.message
+    wrong = ~(oracle.difference(out, exact) <= verdict.budget)
+    cell = tuple(int(i) for i in np.argwhere(wrong)[0])
+    where, found = oracle.cell_name(name, cell, letters) if cell else name, out[cell]
+    said = f"{where} is {found:.6g} but should be {exact[cell]:.6g}"
+    if not np.isnan(found):
+        said += f" (off by {abs(found - exact[cell]):.2g}, where {verdict.budget:.2g} is allowed)"
+    count = f" It is the first of {wrong.sum()} wrong cells, of {wrong.size}." if wrong.sum() > 1 else ""
+    return cell, f"{said}.{count}"
+
+
+class Launched:
+    """One launch of a submission's kernel.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    shape : (grid, block)
+    arguments, outputs : dict
+        What it was given, and the same arrays as the launch left them.
+    launch : simt.Launch
+    """
+
+    def __init__(self, kernel, shape, arguments, outputs, launch):
+        self.kernel, self.shape, self.arguments, self.outputs, self.launch = kernel, shape, arguments, outputs, launch
+
+    def right(self, name, exact, plain, *, letters, magnitude=None):
+        """Fail unless an output array is right; say which block, thread and line wrote its first wrong cell."""
+        found = judge(self.outputs[name], exact, plain, name=name, letters=letters, magnitude=magnitude)
+        if found is not None:
+            cell, message = found
+            submission, writer = self.kernel.submission, ""
+            if cell is not None and submission.explains:
+                submission.explained = True
+                writer = written_by(self.kernel, self.shape, self.arguments, name, cell)
+            raise Failure("\n".join(filter(None, (message, writer, self.sizes()))))
+
+    def within(self, says, quantity, formula, array=None, **letters):
+        """Fail if the launch moved more than a budget allows.
+
+        Parameters
+        ----------
+        says : str
+            The budget in words: ``k is read at most ceil(T / BLOCK_T) times``.
+        quantity : str
+            A field of `Traffic`.
+        formula : str
+            The budget in letters: ``ceil(T / BLOCK_T) * S * D * 4``.
+        array : str, optional
+            Count this array's traffic alone.
+        **letters : int
+            What the letters stand for.
+        """
+        traffic = self.launch.traffic if array is None else self.launch.by_array[array]
+        counted = getattr(traffic, quantity)
+        allowed = allowance(formula, letters)
+        if counted > allowed:
+            of = f" of {array}" if array else ""
+            sizes = ", ".join(f"{k}={v}" for k, v in letters.items())
+            raise Failure("\n".join(filter(None, (
+                f"{counted:,} {UNITS[quantity]}{of}; the budget is {allowed:,}: {says}.",
+                f"The budget is {formula}, with {sizes}." if not formula.isdigit() else f"({sizes})",
+                self.costliest(quantity)))))
+
+    def without_float64(self):
+        """Fail if a Python constant made arithmetic float64."""
+        slips = [f.message for f in self.launch.findings if f.kind == "float64"]
+        if slips:
+            raise Failure(f"{self.kernel.filename}: {slips[0]}")
+
+    def costliest(self, quantity):
+        """Say which line of the submission has most of a quantity."""
+        lines = {line: getattr(t, quantity) for line, t in self.launch.by_line.items()}
+        line = max(lines, key=lines.get, default=None)
+        if line is None or not lines[line]:
+            return ""
+        text = self.kernel.text.splitlines()[line - 1].strip()
+        return f"Most of it in {self.kernel.filename}:{line}: {text}  ({lines[line]:,})"
+
+    def sizes(self):
+        """Say what the launch was called with."""
+        shapes = [f"{n} {list(x.shape)}" for n, x in self.arguments.items() if hasattr(x, "shape") and x.ndim]
+        constants = [f"{n}={v}" for n, v in self.kernel.constants.items()]
+        return f"(launched with {', '.join(shapes + constants)}, grid {self.shape[0]}, block {self.shape[1]})"
+
+
+def allowance(formula, letters):
+    """Return the value of a budget's formula.
+
+    >>> allowance("ceil(T / BLOCK_T) * S * D * 4", {"T": 70, "BLOCK_T": 32, "S": 10, "D": 8})
+    960
+    """
+    known = {"ceil": math.ceil, "min": min, "max": max, "sum": sum, "range": range, "__builtins__": {}}
+    return int(eval(formula, known | letters))  # a test's own text, and never a submission's

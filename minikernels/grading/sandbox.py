@@ -1,0 +1,138 @@
+"""Calling a function of a submission in a worker process, and reading what comes back without trusting it."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minikernels.grading.failure import Failure
+
+__all__ = ["Limits", "call"]
+
+WORKER = Path(__file__).with_name("worker.py")
+START_UP = 5  # seconds that starting Python and importing NumPy may take on a busy machine
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use.
+
+    Attributes
+    ----------
+    seconds : int
+        Processor time of all its cases; the clock on the wall gets twice that, and the start-up.
+    memory, file : int
+        Bytes of address space, and bytes of any file it writes, its reply included.
+    """
+
+    seconds: int = 5
+    memory: int = 2**30
+    file: int = 2**25
+
+
+def call(source, filename, function, cases, limits=None):
+    """Return the outputs of ``function(*case)`` for every case: a list of tuples of arrays.
+
+    Parameters
+    ----------
+    source, filename : str
+        The submission's text, and what its messages call it.
+    function : str
+    cases : list of tuple of array_like
+    limits : Limits, optional
+
+    Raises
+    ------
+    Failure
+        If a call raises, returns no numbers, runs too long or ends the process; with the line where that is known.
+    """
+    limits = limits or Limits()
+    cases = [[np.asarray(x) for x in case] for case in cases]
+    request = io.BytesIO()
+    task = {"source": source, "filename": filename, "function": function, "arguments": [len(c) for c in cases]}
+    request.write(json.dumps(task).encode() + b"\n")
+    for case in cases:
+        for array in case:
+            np.lib.format.write_array(request, array, allow_pickle=False)
+    reply = io.BytesIO(exchange(request.getvalue(), limits, f"{filename}: {function}"))
+    try:
+        return outputs(reply, cases, filename, function)
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError, EOFError):
+        raise Failure(f"{filename}: {function} ended the process before it had answered") from None
+
+
+def exchange(request, limits, who):
+    """Return the bytes that the worker wrote; stop it, and all it started, at its time limit."""
+    settings = json.dumps({"numpy": str(Path(np.__file__).parent.parent), **vars(limits)})
+    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    if "SYSTEMROOT" in os.environ:  # Windows starts no process without it
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    # Files and not pipes: a reply's size is then bounded by the file limit, and no child can hold a pipe open.
+    with (tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile() as incoming,
+          tempfile.TemporaryFile() as outgoing):
+        incoming.write(request)
+        incoming.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(WORKER), settings], stdin=incoming, stdout=outgoing,
+            stderr=subprocess.DEVNULL, cwd=home, env=environment, start_new_session=True)
+        try:
+            process.wait(2 * limits.seconds + START_UP)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{who} ran for more than {2 * limits.seconds} seconds; is there a loop that never ends?"
+                          ) from None
+        finally:
+            stop(process)
+        if process.returncode in (-getattr(signal, "SIGXCPU", 24), -getattr(signal, "SIGKILL", 9)):
+            raise Failure(f"{who} used more than {limits.seconds} seconds of processor time; is there a loop that "
+                          "never ends?")
+        outgoing.seek(0)
+        return outgoing.read(limits.file)
+
+
+def stop(process):
+    """End the worker and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+
+
+def outputs(reply, cases, filename, function):
+    """Read a reply."""
+    found = json.loads(reply.readline())["cases"]
+    results = []
+    for number, (case, answer) in enumerate(zip(cases, found, strict=True), 1):
+        if "error" in answer:
+            raise Failure(complaint(answer, case, number, filename, function))
+        results.append(tuple(read(reply) for _ in range(int(answer["outputs"]))))
+    return results
+
+
+def complaint(answer, case, number, filename, function):
+    """Say what a call raised, where, and what it was given."""
+    line = answer["line"]
+    where = f"{filename}:{line}" if isinstance(line, int) else filename
+    shapes = ", ".join(f"{x.dtype}{list(x.shape)}" if x.ndim else f"{x.dtype} {x}" for x in case)
+    return (f"{where}: {function} raised {str(answer['error'])[:80]}: {str(answer['message'])[:500]}\n"
+            f"(case {number}, called with {shapes})")
+
+
+def read(stream):
+    """Read one .npy array whose header claims no more than what follows it."""
+    version = np.lib.format.read_magic(stream)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, fortran, dtype = header(stream)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    data = stream.read(size) if dtype.kind in "biuf" and 0 <= size <= len(stream.getbuffer()) else b""
+    if len(data) != size:
+        raise ValueError("an output is not whole")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

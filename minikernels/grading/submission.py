@@ -1,0 +1,117 @@
+"""One file that a learner hands in: its functions are called in a worker, its kernels run on the SIMT machine."""
+
+import ast
+
+from minikernels import simt
+from minikernels.core.errors import KernelError
+from minikernels.grading import holes, sandbox
+from minikernels.grading.failure import Failure
+from minikernels.grading.launched import Launched
+
+__all__ = ["Kernel", "Submission"]
+
+LONGEST = 100_000  # characters of a file; the longest solution has a fiftieth of them
+MAX_STEPS = 50_000  # statements of one launch; at the grader's sizes the solutions run a fifth of them or fewer
+
+
+class Submission:
+    """A submission's text.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limits : sandbox.Limits, optional
+        What a call of one of its NumPy functions may use.
+    explains : bool
+        Whether to look for the thread that wrote a wrong cell, which takes a recorded launch or two.
+
+    Attributes
+    ----------
+    explained : bool
+        Whether it has done so.
+    """
+
+    def __init__(self, path, limits=None, explains=True):
+        self.path, self.limits, self.explains = path, limits, explains
+        self.filename, self.explained = path.name, False
+
+    def text(self):
+        """Return the text; NotImplementedError if nobody has begun to write, Failure if there is no such text."""
+        if not self.path.is_file() or self.path.is_symlink():
+            raise Failure(f"there is no file {self.filename} in {self.path.parent.name}/")
+        try:
+            text = self.path.read_text("utf-8")
+        except (UnicodeDecodeError, OSError) as error:
+            raise Failure(f"{self.filename} cannot be read as UTF-8 text: {error}") from None
+        if len(text) > LONGEST:
+            raise Failure(f"{self.filename} has {len(text):,} characters; at most {LONGEST:,} are read")
+        if holes.unwritten(text):
+            raise NotImplementedError(f"{self.filename} is not written yet: add lines below `{holes.START}`")
+        return text
+
+    def call(self, function, *cases):
+        """Return the outputs of a NumPy function for every case, each a tuple of arrays."""
+        text = self.text()
+        holes.parsed(text, self.filename)
+        return sandbox.call(text, self.filename, function, cases, self.limits)
+
+    def constant(self, name):
+        """Return a constant of the file: the value of ``NAME = literal``, or None."""
+        return holes.constant(self.text(), self.filename, name)
+
+    def kernel(self, name, **constants):
+        """Return a kernel of the file, with the file's tile sizes set to the given ones."""
+        return Kernel(self, holes.with_constants(self.text(), self.filename, constants), name, constants)
+
+
+class Kernel:
+    """A kernel in a submission's text, which is read by the SIMT machine and never executed as Python."""
+
+    def __init__(self, submission, text, name, constants):
+        self.submission, self.text, self.name, self.constants = submission, text, name, constants
+        self.filename = filename = submission.filename
+        functions = {n.name: n for n in holes.parsed(text, filename).body if isinstance(n, ast.FunctionDef)}
+        if name not in functions:
+            raise Failure(f"{filename} defines no function {name}; keep the stub's lines as they are")
+        self.node = functions[name]
+
+    def launch(self, grid, block, *, strict=False, **arguments):
+        """Run the kernel on copies of its arguments.
+
+        Parameters
+        ----------
+        grid, block : int or tuple
+            Blocks, and threads of a block.
+        strict : bool
+            Whether any hazard is a failure; out of bounds, a barrier that not all threads reach and too much shared
+            memory always are.
+        **arguments : ndarray or number
+            By the kernel's own names and in its order.
+
+        Returns
+        -------
+        Launched
+        """
+        parameters = [a.arg for a in self.node.args.args]
+        if parameters != list(arguments):
+            raise Failure(f"{self.filename}:{self.node.lineno}: {self.name} takes ({', '.join(parameters)}); the "
+                          f"exercise's arguments are ({', '.join(arguments)})")
+        shape = grid, block
+        launch, outputs = self.run(shape, arguments, strict)
+        return Launched(self, shape, arguments, outputs, launch)
+
+    def run(self, shape, arguments, strict=False):
+        """Return the machine's launch, and the arguments as they stand after it."""
+        outputs = {name: x.copy() if hasattr(x, "copy") else x for name, x in arguments.items()}
+        try:
+            launch = simt.run_source(self.text, self.name, *shape, *outputs.values(), filename=self.filename,
+                                     strict=strict, max_steps=MAX_STEPS)
+        except KernelError as error:
+            sizes = ", ".join(f"{n}={v}" for n, v in self.constants.items())
+            raise Failure(f"{error}\n(launched with grid {shape[0]}, block {shape[1]}{', ' + sizes if sizes else ''})"
+                          ) from None
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError
+                ) as error:
+            raise Failure(f"{self.filename}: {self.name} cannot be run: {type(error).__name__}: {error}") from None
+        return launch, outputs

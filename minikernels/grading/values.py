@@ -1,0 +1,30 @@
+"""The outputs of a NumPy exercise under judgement."""
+
+import numpy as np
+
+from minikernels.grading.failure import Failure
+from minikernels.grading.launched import judge
+
+__all__ = ["check_outputs"]
+
+
+def check_outputs(found, exact, plain, *, names, letters, said):
+    """Fail unless every output of one call is right.
+
+    Parameters
+    ----------
+    found : tuple of ndarray
+        What came back from the worker.
+    exact, plain : sequence of array_like
+        The float64 answer, and plain NumPy's in the exercise's precision, which sets the budget.
+    names, letters : sequence of str
+        What messages call the outputs, and one letter for each of their axes.
+    said : str
+        What the function was called with.
+    """
+    if len(found) != len(names):
+        raise Failure(f"{said}: it returned {len(found)} values; it should return ({', '.join(names)})")
+    for name, axes, output, right, rough in zip(names, letters, found, exact, plain, strict=True):
+        wrong = judge(output, np.asarray(right, np.float64), np.asarray(rough), name=name, letters=axes or None)
+        if wrong is not None:
+            raise Failure(f"{wrong[1]}\n({said})")

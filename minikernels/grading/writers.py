@@ -1,0 +1,77 @@
+"""Which thread wrote a cell: found by running the launch again under the recorder."""
+
+import ast
+
+import numpy as np
+
+from minikernels import simt
+from minikernels.core.errors import KernelError
+from minikernels.grading.failure import Failure
+from minikernels.simt.findings import short
+from minikernels.simt.trace import BROADCAST, STORE
+
+__all__ = ["written_by"]
+
+MOST_BLOCKS = 64
+
+
+def written_by(kernel, shape, arguments, name, cell):
+    """Say which block, thread, loop turn and line stored an array's cell last; nothing where that cannot be found."""
+    grid = tuple(np.atleast_1d(shape[0])) + (1, 1)
+    blocks = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+    if len(blocks) > MOST_BLOCKS:
+        return ""
+    index = int(np.ravel_multi_index(cell, arguments[name].shape))
+    found = last_store(kernel, shape, arguments, name, index, blocks)
+    if found is None:
+        return f"No thread stores to {name}[{', '.join(map(str, cell))}] in this launch."
+    trace, row, lane = found
+    block = trace.blocks[trace.columns["access_block"][row]]
+    line = int(trace.columns["step_line"][trace.columns["access_step"][row]])
+    who = "every thread" if lane == BROADCAST else f"thread {lane}"
+    turn = loop_turn(kernel, shape, arguments, name, index, block, max(lane, 0), line)
+    text = kernel.text.splitlines()[line - 1].strip()
+    return f"Written by {who} of block {short(block)}{turn}, in {kernel.filename}:{line}: {text}"
+
+
+def last_store(kernel, shape, arguments, name, index, blocks, registers=(), lane=0):
+    """Return (trace, access row, lane) of the last store to a cell, or None."""
+    try:
+        with simt.record(blocks=blocks, registers=registers, lanes=(lane,), max_steps=50_000) as recording:
+            kernel.run(shape, arguments)
+    except (Failure, KernelError):
+        return None
+    trace = recording.trace
+    number = next((i for i, a in enumerate(trace.arrays) if a.name == name), None)
+    if number is None:
+        return None
+    c = trace.columns
+    for row in reversed(np.flatnonzero((c["access_array"] == number) & (c["access_op"] == STORE))):
+        part = slice(c["access_start"][row], c["access_start"][row + 1])
+        hit = np.flatnonzero(c["pool_index"][part] == index)
+        if len(hit):
+            return trace, row, int(c["pool_lane"][part][hit[-1]])
+    return None
+
+
+def loop_turn(kernel, shape, arguments, name, index, block, lane, line):
+    """Say what the variables of the loops around a line held when the thread stored the cell."""
+    loops = [n for n in ast.walk(kernel.node) if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+             and n.lineno <= line <= n.end_lineno]
+    names = tuple(dict.fromkeys(n.target.id for n in loops))
+    if not names:
+        return ""
+    found = last_store(kernel, shape, arguments, name, index, [block], names, lane)
+    if found is None:
+        return ""
+    trace, row, _ = found
+    c, step = trace.columns, trace.columns["access_step"][row]
+    said = []
+    for number, variable in enumerate(names):
+        # A loop's next turn is noted with the last statement of the turn before.
+        rows = np.flatnonzero((c["register_name"] == number) & (c["register_step"] < step))
+        values = c["register_value"][rows, 0, 0]
+        values = values[np.isfinite(values)]
+        if len(values):
+            said.append(f"{variable}={values[-1]:g}")
+    return f" at {', '.join(said)}" if said else ""

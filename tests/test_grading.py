@@ -1,0 +1,230 @@
+"""The grader: what a submission can do to it (lose its own points), and what a learner reads."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minikernels import cli
+from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, holes
+from minikernels.grading.sandbox import Limits, call
+from minikernels.grading.submission import Submission
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTION = ROOT / "solutions/02_flash/ex2_merge.py"
+ANSWER = "    m, l, o = np.maximum(m1, m2), l1 + l2, o1 + o2  # l and o are right only where m1 equals m2\n"
+QUICK = Limits(seconds=1)
+
+# Each stands as the first lines of merge(); the rest of the function is the stub's, which is wrong.
+CHEATS = {
+    "patches numpy's comparisons": "np.allclose = np.array_equal = np.isfinite = lambda *a, **k: True",
+    "patches the writer of the reply": "np.lib.format.write_array = lambda *a, **k: 1 / 0",
+    "patches numpy.array": "np.array = lambda *a, **k: 'full marks'",
+    "ends the process": "import os; os._exit(0)",
+    "raises SystemExit": "raise SystemExit(0)",
+    "registers an exit handler": "import atexit, os; atexit.register(os._exit, 0)",
+    "reads the solution": f"g = {{}}; exec(open({str(SOLUTION)!r}).read(), g)\n    return g['merge'](m1, l1, o1, "
+                          "m2, l2, o2)",
+    "reads it by descriptor": f"import os; d = os.open({str(SOLUTION)!r}, os.O_RDONLY); raise EOFError(os.read(d, 9))",
+    "reads it by numpy": f"raise EOFError(np.fromfile({str(SOLUTION)!r}, np.uint8))",
+    "reads it by pathlib": f"import pathlib; raise EOFError(pathlib.Path({str(SOLUTION)!r}).read_text())",
+    "imports it": f"import sys; sys.path.insert(0, {str(SOLUTION.parent)!r}); import ex2_merge; return ex2_merge.merge("
+                  "m1, l1, o1, m2, l2, o2)",
+    "imports the library": f"import sys; sys.path.insert(0, {str(ROOT)!r}); from minikernels.core import numerics; "
+                           "return numerics.merge((m1, l1, o1), (m2, l2, o2))",
+    "lists folders": f"import os; raise EOFError(os.listdir({str(ROOT)!r}))",
+    "starts a process": "import subprocess; subprocess.run(['true'])",
+    "starts a shell": "import os; os.system('true')",
+    "forks": "import os; os.fork()",
+    "opens a socket": "import socket; socket.socket()",
+    "loads a C library": "import ctypes; ctypes.CDLL(None)",
+    "writes a file": "open('result.json', 'w').write('{}')",
+    "kills its parent": "import os; os.kill(os.getppid(), 9)",
+    "loops for ever": "while True: pass",
+    "sleeps": "import time; time.sleep(60)",
+    "takes ten gigabytes": "x = np.ones(10**10 // 8)",
+    "returns a gigabyte": "return np.zeros(10**8), l1, o1",
+    "returns objects": "return [object()], l1, o1",
+    "returns nothing": "return None",
+    "returns its input": "return m1, l1, o1",
+    "forges the reply": """import os
+    for d in range(3, 20):
+        try: os.write(d, b'{"cases": [{"outputs": 3}]}')
+        except OSError: pass""",
+    "recurses without end": "merge(m1, l1, o1, m2, l2, o2)",
+    "looks for answers in frames": """import sys
+    f = sys._getframe()
+    while f:
+        for x in [*f.f_locals.values(), *f.f_globals.values()]:
+            if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1), l1, o1
+        f = f.f_back""",
+}
+
+
+REFUSED = ("reads", "lists", "starts", "forks", "opens", "loads", "writes", "kills")  # what the fence names
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_gains_nothing(tmp_path, name):
+    lines = CHEATS[name]
+    stub = (ROOT / "exercises/02_flash/ex2_merge.py").read_text("utf-8")
+    path = tmp_path / "ex2_merge.py"
+    path.write_text(stub.replace(ANSWER, f"    {lines}\n{ANSWER}") + f"{holes.START}\nbegun = True\n", "utf-8")
+    before = set(tmp_path.iterdir())
+    state = np.zeros(3, np.float32), np.ones(3, np.float32), np.ones((3, 2), np.float32)
+    other = (state[0] + 1, *state[1:])
+    try:
+        (found,) = Submission(path, QUICK).call("merge", (*state, *other))
+    except Failure as failure:
+        assert "ex2_merge.py" in str(failure)
+        assert ("an exercise " in str(failure)) == name.startswith(REFUSED)
+    else:
+        right = np.float32(1 + np.exp(-1))
+        assert len(found) != 3 or not np.allclose(found[1], right)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_cheat_does_not_stop_the_run(tmp_path):
+    folder = tmp_path / "02_flash"
+    folder.mkdir()
+    for exercise in find("02"):
+        (folder / exercise.stub.name).write_text((ROOT / "solutions" / exercise.place).read_text("utf-8"), "utf-8")
+    (folder / "ex1_online_row.py").write_text("import os\nos._exit(0)\n", "utf-8")
+    (folder / "ex3_tile_loop.py").unlink()
+    reports = grade(find("02"), tmp_path)
+    assert [r.earned for r in reports] == [0, 10, 0, 10, 10, 10]
+
+
+def test_output_does_not_reach_the_grader(tmp_path, capfd):
+    source = "import sys\ndef f(x):\n    for _ in range(1000): print('x' * 10**5)\n    sys.stderr.write('y')\n"
+    source += "    return x"
+    assert call(source, "f.py", "f", [(np.arange(3),)])[0][0].tolist() == [0, 1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_outputs_come_back_whole():
+    source = "import numpy as np\ndef f(x, y):\n    return np.asfortranarray(x), x[::2].T, y > 0, float(y)"
+    x = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    a, b, c, d = call(source, "f.py", "f", [(x, np.int64(2))])[0]
+    assert a.tolist() == x.tolist() and a.dtype == np.float32
+    assert b.tolist() == x[::2].T.tolist()
+    assert c.shape == () and bool(c) and d == 2.0
+
+
+@pytest.mark.parametrize("source, said", [
+    ("def f(x):\n    return x[9]", "f.py:2: f raised IndexError"),
+    ("def g(x):\n    return x", "f.py: f raised NameError: the file defines no function f"),
+    ("def f(x):\n    x + 1", "it returned None: is there a return?"),
+    ("def f(x):\n    return 'a'", "which is no array of numbers"),
+    ("import torch\ndef f(x):\n    return x", "f.py:1: f raised ModuleNotFoundError"),
+])
+def test_a_failing_call_names_its_line(source, said):
+    with pytest.raises(Failure) as failure:
+        call(source, "f.py", "f", [(np.arange(3),)])
+    assert said in str(failure.value) and "case 1, called with int64[3]" in str(failure.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_worker_sees_no_environment(monkeypatch):
+    monkeypatch.setenv("SECRET", "value")
+    source = "import os\ndef f(x):\n    return 'SECRET' in os.environ, len(os.environ) < 6"
+    assert [bool(x) for x in call(source, "f.py", "f", [(np.zeros(1),)])[0]] == [False, True]
+
+
+LINES = {
+    "runs at import": ("import pathlib\npathlib.Path({mark!r}).write_text('ran')\n", "", None),
+    "exits at import": ("raise SystemExit(0)\n", "", None),
+    "opens a file": ("", "open({mark!r}, 'w')", "lost"),
+    "calls a library": ("", "o[:, :] = np.matmul(q, k)", "lost"),
+    "imports": ("", "import os", "lost"),
+    "reaches for attributes": ("", "q.__class__", "lost"),
+    "never ends": ("", "while S > 0: S = S + 0", "lost"),
+    "wants too much shared memory": ("", "big = cuda.shared.array(100000, float32)", "lost"),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_kernel_is_never_run_as_python(tmp_path, name):
+    top, inside, outcome = LINES[name]
+    mark = str(tmp_path / "mark")
+    text = (ROOT / "solutions/02_flash/ex3_tile_loop.py").read_text("utf-8")
+    text = text.replace("import math\n", top.format(mark=mark) + "import math\n")
+    text = text.replace("    m = float32(-math.inf)\n", f"    m = float32(-math.inf)\n    {inside.format(mark=mark)}\n")
+    path = tmp_path / "ex3_tile_loop.py"
+    path.write_text(text, "utf-8")
+    (report,) = grade(find("02.3"), path)
+    assert not Path(mark).exists()
+    assert (report.earned == 0) if outcome else report.full, str(report)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("def tile_loop(q:\n", "ex3_tile_loop.py:1: Python cannot read this"),
+    ("x" * 200_000, "at most 100,000 are read"),
+    ("D = 8\nBLOCK_T = 32\nBLOCK_S = 16\n", "defines no function tile_loop"),
+    ("D = 8\nBLOCK_T = 32\nBLOCK_S = 16\ndef tile_loop(q, k):\n    return\n", "the exercise's arguments are (q, k, v"),
+    ("def tile_loop(q, k, v, scale, o):\n    return\n", "no longer defines BLOCK_S, BLOCK_T, D"),
+])
+def test_a_file_that_is_no_solution_says_what_is_missing(tmp_path, text, said):
+    path = tmp_path / "ex3_tile_loop.py"
+    path.write_text(text, "utf-8")
+    (report,) = grade(find("02.3"), path)
+    assert report.earned == 0 and said in str(report)
+
+
+def test_a_link_is_no_submission(tmp_path):
+    (tmp_path / "02_flash").mkdir()
+    os.symlink(SOLUTION, tmp_path / "02_flash/ex2_merge.py")
+    (report,) = grade(find("02.2"), tmp_path)
+    assert report.earned == 0 and "there is no file ex2_merge.py" in str(report)
+
+
+def test_a_wrong_cell_names_block_thread_turn_and_line(tmp_path):
+    text = (ROOT / "solutions/02_flash/ex3_tile_loop.py").read_text("utf-8")
+    path = tmp_path / "ex3_tile_loop.py"
+    path.write_text(text.replace("o[t, d] = o_reg[d] / l", "o[t, d] = o_reg[d] / (l + (t == 37) * (d == 5))"), "utf-8")
+    line = next(i for i, row in enumerate(path.read_text("utf-8").splitlines(), 1) if "t == 37" in row)
+    (report,) = grade(find("02.3"), path)
+    said = str(report)
+    assert "o[t=37, d=5] is " in said and "should be" in said and "Stuck? minikernels check 02.3 --hint" in said
+    assert f"Written by thread 5 of block 1 at d=5, in ex3_tile_loop.py:{line}: o[t, d] =" in said
+
+
+def test_an_unwritten_cell_says_so(tmp_path):
+    text = (ROOT / "solutions/02_flash/ex3_tile_loop.py").read_text("utf-8")
+    path = tmp_path / "ex3_tile_loop.py"
+    last = "for d in range({}D):\n            o[t, d] ="
+    path.write_text(text.replace(last.format(""), last.format("1, ")), "utf-8")
+    assert "No thread stores to o[0, 0]" in str(grade(find("02.3"), path))
+
+
+def test_words_that_name_exercises():
+    assert [e.key for e in find("02.3")] == ["02.3"] == [e.key for e in find("ex3_tile_loop")]
+    assert find("02") == find("flash") == find("02_flash") == list(course.exercises().values())
+    with pytest.raises(UnknownExercise, match="did you mean ex3_tile_loop"):
+        find("ex3_tileloop")
+
+
+def test_check_shows_a_report_in_a_notebook():
+    assert repr(check("02.1")).startswith("02.1 ex1_online_row: 0 of 10 points.")
+    assert repr(check("02.1", SOLUTION.parent.parent)).count("\n  ok ") == 3
+    with pytest.raises(FileNotFoundError):
+        check("02.1", "no such folder")
+
+
+@pytest.mark.parametrize("words, code, said", [
+    (["02.1", "--hint"], 0, "hint 1 of 3"),
+    (["02.1", "--hint", "3"], 0, "hint 3 of 3"),
+    (["02.1", "--hint", "4"], 2, "--hint must be in 1..3"),
+    (["02", "--hint"], 2, "a hint is for one exercise"),
+    (["02.9"], 2, "there is no exercise '02.9'"),
+    (["02.1", "--subject", "nowhere"], 2, "there is no submission at nowhere"),
+    (["02.1"], 1, "ex1_online_row.py is not written yet"),
+    (["02.1", "--subject", str(ROOT / "solutions")], 0, "10 of 10 points"),
+])
+def test_check_command(capsys, words, code, said):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", *words])
+    assert exit_.value.code == code
+    assert said in "".join(capsys.readouterr())
