@@ -201,7 +201,8 @@ def test_an_unwritten_cell_says_so(tmp_path):
 
 def test_words_that_name_exercises():
     assert [e.key for e in find("02.3")] == ["02.3"] == [e.key for e in find("ex3_tile_loop")]
-    assert find("02") == find("flash") == find("02_flash") == list(course.exercises().values())
+    chapter = [e for e in course.exercises().values() if e.key.startswith("02.")]
+    assert find("02") == find("flash") == find("02_flash") == chapter
     with pytest.raises(UnknownExercise, match="did you mean ex3_tile_loop"):
         find("ex3_tileloop")
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ class TokenCost(NamedTuple):
     length : int
         Bytes of text before it.
     without_ms, with_ms : float
-        Median time where all of the text is read again, and where its keys and values come from the cache.
+        Time where all of the text is read again, and where its keys and values come from the cache.
     cache_bytes : int
         What the cache takes.
     """
@@ -69,16 +68,16 @@ def token_cost(tiny, tokens, length, runs):
         return tiny.forward(tokens[:, length : length + 1], here)
 
     again = partial(tiny.forward, tokens[:, : length + 1])
-    return TokenCost(length, median_ms(again, runs), median_ms(from_cache, runs), state.nbytes)
+    return TokenCost(length, least_ms(again, runs), least_ms(from_cache, runs), state.nbytes)
 
 
 def attention_ms(tiny, text, lengths, rungs=("reference", "tiled"), layer=-1, runs=3):
-    """Return {rung: median times in ms} of causal attention over a whole prompt of each length, in one layer.
+    """Return {rung: times in ms} of causal attention over a whole prompt of each length, in one layer.
 
     ``reference`` keeps a T x T matrix of float64 scores a head; ``tiled`` never has more than a tile of them.
     """
     inputs = [tiny.activations(bytes(tokens_of(text, max(lengths))[0, :length]), layer) for length in lengths]
-    return {rung: [median_ms(partial(gqa.attention, x.q, x.k, x.v, causal=True, rung=rung), runs) for x in inputs]
+    return {rung: [least_ms(partial(gqa.attention, x.q, x.k, x.v, causal=True, rung=rung), runs) for x in inputs]
             for rung in rungs}
 
 
@@ -98,12 +97,15 @@ def tokens_of(text, count):
     return np.frombuffer(text[:count], np.uint8)[None]
 
 
-def median_ms(function, runs):
-    """Return the median time of a few calls in milliseconds, after one that does not count."""
+def least_ms(function, runs):
+    """Return the least time of a few calls in milliseconds, after one that does not count.
+
+    Other work on the machine can only add to a time, so the least is the nearest to this function's own.
+    """
     function()
     times = []
     for _ in range(runs):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    return 1000 * min(times)

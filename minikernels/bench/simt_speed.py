@@ -76,7 +76,8 @@ def main():
     table.add_row("tiled attention, T=S=1024, D=64, 1 head", f"{whole:.2f}", f"{LIMIT_SECONDS:.0f}")
     for H, here, theirs in heads:
         limit = f"{theirs / here:.0f}x" + (f", at least {LEAST_RATIO:.0f}x" if H == 64 else "")
-        table.add_row(f"the same, T=S=64, D=16, {H} block{'s'[: H > 1]}; numba's simulator {theirs:.2f}", f"{here:.3f}", limit)
+        name = f"the same, T=S=64, D=16, {H} block{'s'[: H > 1]}; numba's simulator {theirs:.2f}"
+        table.add_row(name, f"{here:.3f}", limit)
     for T, seconds in steps:
         table.add_row(f"tiled attention, T=S={T}, D=32", f"{seconds:.2f}", f"{seconds / T**2 * 1e9:.0f} ns a pair")
     Console().print(table)

@@ -8,6 +8,7 @@ from minikernels import simt
 from minikernels.core.errors import KernelError
 from minikernels.grading.failure import Failure
 from minikernels.simt.findings import short
+from minikernels.simt.lanes import place
 from minikernels.simt.trace import BROADCAST, STORE
 
 __all__ = ["written_by"]
@@ -31,7 +32,7 @@ def written_by(kernel, shape, arguments, name, cell):
     who = "every thread" if lane == BROADCAST else f"thread {lane}"
     turn = loop_turn(kernel, shape, arguments, name, index, block, max(lane, 0), line)
     text = kernel.text.splitlines()[line - 1].strip()
-    return f"Written by {who} of block {short(block)}{turn}, in {kernel.filename}:{line}: {text}"
+    return f"Written by {who} of block {short(place(block, trace.grid))}{turn}, in {kernel.filename}:{line}: {text}"
 
 
 def last_store(kernel, shape, arguments, name, index, blocks, registers=(), lane=0):

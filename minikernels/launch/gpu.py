@@ -79,7 +79,15 @@ def multiprocessors():
     require_gpu("this kernel")
     import cupy
 
-    return cupy.cuda.Device().attributes["MultiProcessorCount"]
+    return multiprocessors_of(cupy.cuda.Device().id)
+
+
+@functools.cache
+def multiprocessors_of(number):
+    """Return how many multiprocessors a GPU has; asking for its attributes takes longer than a short kernel."""
+    import cupy
+
+    return cupy.cuda.Device(number).attributes["MultiProcessorCount"]
 
 
 def provenance():

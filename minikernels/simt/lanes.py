@@ -10,7 +10,7 @@ The threads axis is padded to a whole number of warps; padding lanes are never a
 
 import numpy as np
 
-__all__ = ["WARP", "Geometry", "Mask"]
+__all__ = ["WARP", "Geometry", "Mask", "Place", "place"]
 
 WARP = 32
 
@@ -155,7 +155,12 @@ class Place(tuple):
     axes = 3
 
 
+def place(triple, shape):
+    """Return (x, y, z) as the `Place` of a block in a grid, or of a thread in a block, of that shape."""
+    made = Place(triple)
+    made.axes = 3 if shape[2] > 1 else 2 if shape[1] > 1 else 1
+    return made
+
+
 def _unravel(number, shape):
-    place = Place((number % shape[0], number // shape[0] % shape[1], number // (shape[0] * shape[1])))
-    place.axes = 3 if shape[2] > 1 else 2 if shape[1] > 1 else 1
-    return place
+    return place((number % shape[0], number // shape[0] % shape[1], number // (shape[0] * shape[1])), shape)
