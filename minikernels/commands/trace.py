@@ -76,7 +76,8 @@ def of_file(args):
         if not named:
             names = ", ".join(dict.fromkeys(launch.kernel for launch in launches)) or "none"
             raise read.ArgumentsError(f"{file} launched no {kernel or 'kernel'} on NumPy arrays when it was run "
-                                      f"(launched: {names})")
+                                      f"(launched: {names}); launch it in the file, say simt.run({kernel or 'kernel'}, "
+                                      "grid, block, ...)")
         return [pages.chosen(named, args.launch, file)]
 
     return kernel or path.stem, f"{path.name} {kernel}".strip(), record
