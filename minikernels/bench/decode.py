@@ -64,11 +64,13 @@ def suite(technique, sizes, dtype, lengths=None):
 
 
 def random(sizes, dtype):
-    """Return random q, k and v of a case."""
+    """Return random q, k and v of a case; a sequence's cache is the first one's, its keys moved on by some places."""
     B, H, G, S, D = (sizes[letter] for letter in "BHGSD")
     generator = np.random.default_rng(0)
-    shapes = {"q": (B, H, D), "k": (B, G, S, D), "v": (B, G, S, D)}
-    return {name: generator.standard_normal(shape, np.float32).astype(dtype) for name, shape in shapes.items()}
+    shapes = (B, H, D), (G, S, D), (G, S, D)
+    q, k, v = (generator.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
+    k, v = (np.stack([np.roll(x, 97 * b, axis=1) for b in range(B)]) for x in (k, v))
+    return {"q": q, "k": k, "v": v}
 
 
 def decoded(there, rung):

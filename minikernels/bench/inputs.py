@@ -77,7 +77,8 @@ def standard_text():
 
 def from_random(technique, sizes, dtype, causal):
     """Return random arrays of the given sizes, unless they would keep this machine busy for too long."""
-    work = prod(sizes[letter] for letter in "BHTSD")
+    counted = [letter for letter in "BHTSD" if letter in technique.letters]  # a decoding step has no T
+    work = prod(sizes[letter] for letter in counted)
     if work > MOST_WORK:
-        raise ShapeError(f"B*H*T*S*D = {work:,} is too much for the SIMT machine; keep it to {MOST_WORK:,}")
+        raise ShapeError(f"{'*'.join(counted)} = {work:,} is too much for the SIMT machine; keep it to {MOST_WORK:,}")
     return Made(technique.random(sizes, dtype, causal=causal), "random normal numbers, seed 0")

@@ -1,0 +1,159 @@
+"""The rungs of decode in CUDA C++: which inputs they take, their tile sizes, and their launches."""
+
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from minikernels.core.limits import check_grid
+from minikernels.core.numerics import LOG2E
+from minikernels.core.shapes import bind, same_dtype
+from minikernels.gqa.outputs import chunks
+from minikernels.gqa.schedule import splits
+from minikernels.launch import multiprocessors, raw
+
+THREADS = 128
+WARPS = 4
+UNROLL = 4  # rows of K, and of V, that a lane reads before it waits for the first
+RESIDENT = {1: 4, 2: 4, 3: 3, 4: 3}  # blocks of a multiprocessor by heads of a block, where not 2: registers decide
+CHUNK = 16  # bytes of the widest load
+FOLDER = Path(__file__).parent
+
+
+def launch_v4_wide_loads(q, k, v, lengths, scale):
+    """Return o; a block owns up to 8 query heads of a group and all keys of their sequence.
+
+    Differs from v3_warp_dot: 16-byte loads, 4 of K and 4 of V under way in each lane; a maximum and a rescaling serve
+    4 keys.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, D), float32 or float16
+        Rows of D numbers are a multiple of 16 bytes, up to 512.
+    k, v : CuPy array of shape (B, G, S, D)
+    lengths : CuPy array of shape (B,), int32
+    scale : float
+    """
+    (q, k, v), o, rows, tile = prepared(q, k, v, "v4_wide_loads")
+    sizes = np.int32(k.shape[1]), np.int32(k.shape[2]), np.float32(scale * LOG2E)
+    kernel("v4_wide_loads", tile)[(rows, q.shape[0]), THREADS](q, k, v, lengths, o, *sizes)
+    return o
+
+
+def launch_v5_split_kv(q, k, v, lengths, scale, count=None):
+    """Return o; the keys of every sequence are split into equal shares, as many as fill the GPU soonest.
+
+    Differs from v4_wide_loads: a block owns a share of the keys; a second kernel merges the states. One share is v4.
+
+    Parameters
+    ----------
+    q, k, v, lengths, scale
+        As for `launch_v4_wide_loads`.
+    count : int, optional
+        Shares of a sequence; by default from S and the GPU's multiprocessors (lengths stay on the GPU, unread).
+    """
+    (q, k, v), o, rows, tile = prepared(q, k, v, "v5_split_kv")
+    (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
+    if count is None:
+        count = splits(B * rows, -(-S // tile_keys(tile)), multiprocessors() * tile["RESIDENT"])
+    if count == 1:
+        return launch_v4_wide_loads(q, k, v, lengths, scale)
+    ml, part = (scratch(q, (B, rows, count, H, width)) for width in (2, D))
+    sizes = np.int32(G), np.int32(S), np.float32(scale * LOG2E)
+    kernel("v5_split_kv", tile)[(count, rows, B), THREADS](q, k, v, lengths, ml, part, *sizes)
+    kernel("v5_split_kv", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    return o
+
+
+def launch_v6_stream_k(q, k, v, lengths, scale, blocks=None):
+    """Return o; the tiles of all sequences stand in one list, of which every block takes an equal run.
+
+    Differs from v5_split_kv: the cuts fall where the work is, so that on ragged lengths all blocks end together.
+
+    Parameters
+    ----------
+    q, k, v, lengths, scale
+        As for `launch_v4_wide_loads`.
+    blocks : int, optional
+        Runs; as many as the GPU holds at once by default.
+    """
+    (q, k, v), o, rows, tile = prepared(q, k, v, "v6_stream_k")
+    (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
+    keys = tile_keys(tile)
+    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // keys))
+    ends = np.cumsum((lengths + (keys - 1)) // keys, dtype=np.int32)  # on the GPU, where the lengths are
+    ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
+    sizes = np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E)
+    kernel("v6_stream_k", tile)[blocks, THREADS](q, k, v, lengths, ends, o, ml, part, *sizes)
+    merge = kernel("v6_stream_k", tile, "merge_runs")
+    merge[(rows, B), THREADS](ends, ml, part, o, np.int32(B), np.int32(G), np.int32(blocks))
+    return o
+
+
+def constants(R, D, itemsize):
+    """Return the kernels' constants where R query heads share a key/value head.
+
+    >>> constants(4, 64, 2)
+    {'D': 64, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'UNROLL': 4, 'RESIDENT': 3}
+    """
+    heads = chunks(R)[0]
+    found = {"D": D, "ITEM_BYTES": itemsize, "R": R, "HEADS": heads}
+    return found | {"UNROLL": UNROLL, "RESIDENT": RESIDENT.get(heads, 2)}
+
+
+def tile_keys(tile):
+    """Return the keys that a block absorbs in a step.
+
+    >>> tile_keys(constants(4, 64, 2)), tile_keys(constants(4, 128, 4))
+    (64, 16)
+    """
+    row = tile["D"] * tile["ITEM_BYTES"] // CHUNK
+    return WARPS * (32 // (1 << (row - 1).bit_length())) * tile["UNROLL"]
+
+
+def kernel(file, tile, name=None):
+    """Return a kernel of one of this folder's files.
+
+    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
+    """
+    options = f"-I{FOLDER}", f"-DABSORB_CRC={included()}"
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=(8, 0))
+
+
+@cache
+def included():
+    """Return a checksum of the file that the kernels' files include."""
+    return zlib.crc32((FOLDER / "absorb.cuh").read_bytes())
+
+
+def prepared(q, k, v, rung):
+    """Return (q, k, v), an output, rows of a sequence and the kernels' constants, or raise as `check` does."""
+    sizes = check(q, k, v, rung)
+    R, blocks = sizes["H"] // sizes["G"], sizes["G"] * chunks(sizes["H"] // sizes["G"])[1]
+    check_grid(H=blocks, B=sizes["B"])
+    o = np.empty_like(q, order="C")
+    return [aligned(x) for x in (q, k, v)], o, blocks, constants(R, sizes["D"], q.dtype.itemsize)
+
+
+def check(q, k, v, rung):
+    """Raise ShapeError or DtypeError, in letters, unless the raw rungs take q, k and v; return the sizes."""
+    sizes = bind(q=(q, "BHD"), k=(k, "BGSD"), v=(v, "BGSD"))
+    sizes.divides("G", "H")
+    same_dtype(("float32", "float16"), q=q, k=k, v=v)
+    step = CHUNK // q.dtype.itemsize
+    if sizes["D"] == 0 or sizes["D"] % step:
+        rule = f"must be a multiple of {step}, and not 0, for {q.dtype} in rung {rung}"
+        sizes.refuse("D", f"{rule}; rung v3_warp_dot takes it")
+    sizes.at_most("D", 32 * step, f"{rung} reads a row of {q.dtype} with one request; rung v1_block_per_head takes it")
+    return sizes
+
+
+def scratch(like, shape):
+    """Return an uninitialised float32 CuPy array, for what passes between kernels."""
+    return np.empty_like(like, dtype=np.float32, shape=shape, order="C")
+
+
+def aligned(x):
+    """Return the array, copied only where a kernel could not read its rows one after another, 16 bytes at a time."""
+    return x if x.flags.c_contiguous and x.data.ptr % CHUNK == 0 else x.copy(order="C")

@@ -1,0 +1,132 @@
+"""Who absorbs which keys, and how long the last one takes: fixed splits against one list cut into equal runs.
+
+A *row* is what a block works on: up to 8 query heads of one sequence that share a key/value head. A *tile* is what it
+absorbs in one step, and the unit of time here. A *place* is room for one block on the GPU: multiprocessors times the
+blocks that each of them holds. Pure arithmetic, so that a schedule can be drawn and compared without a GPU.
+"""
+
+import heapq
+from typing import NamedTuple
+
+__all__ = ["Piece", "Schedule", "fixed_splits", "splits", "stream_k"]
+
+MOST_SPLITS = 128
+
+
+class Piece(NamedTuple):
+    """Some consecutive tiles of one row that one block absorbs."""
+
+    b: int
+    row: int
+    first: int
+    tiles: int
+
+
+class Schedule(NamedTuple):
+    """The pieces that each place works on, one after another."""
+
+    places: tuple
+
+    @property
+    def makespan(self):
+        """Tiles that the busiest place absorbs: the time until the last one is done."""
+        return max((sum(piece.tiles for piece in pieces) for pieces in self.places), default=0)
+
+    @property
+    def tiles(self):
+        """Tiles of all places together."""
+        return sum(piece.tiles for pieces in self.places for piece in pieces)
+
+    @property
+    def efficiency(self):
+        """Share of the places' time that is work; 1.0 where there is none to do."""
+        return self.tiles / (len(self.places) * self.makespan) if self.makespan else 1.0
+
+
+def tiles_of(lengths, block_s):
+    """Return how many tiles of `block_s` keys each sequence has."""
+    return [-(-int(n) // block_s) for n in lengths]
+
+
+def fixed_splits(lengths, rows, block_s, splits, places):
+    """Return the schedule in which every row is cut into the same number of equal shares, a block each.
+
+    Blocks start in the order of their number, each on the place that is free first, as a GPU hands them out.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Keys of each sequence.
+    rows : int
+        Rows of a sequence: key/value heads, times the blocks that share one.
+    block_s : int
+        Keys of a tile.
+    splits : int
+        Shares of a row; 1 is a block a row.
+    places : int
+        Blocks that the GPU holds at once.
+
+    Examples
+    --------
+    >>> fixed_splits([64, 16], rows=1, block_s=16, splits=1, places=2).makespan
+    4
+    >>> fixed_splits([64, 16], rows=1, block_s=16, splits=2, places=2).makespan
+    3
+    """
+    work, free = [[] for _ in range(places)], [(0, place) for place in range(places)]
+    for b, tiles in enumerate(tiles_of(lengths, block_s)):
+        share = -(-tiles // splits)
+        for row in range(rows):
+            for first in range(0, tiles, share or 1):
+                time, place = heapq.heappop(free)
+                piece = Piece(b, row, first, min(share, tiles - first))
+                work[place].append(piece)
+                heapq.heappush(free, (time + piece.tiles, place))
+    return Schedule(tuple(map(tuple, work)))
+
+
+def stream_k(lengths, rows, block_s, places):
+    """Return the schedule in which the tiles of all rows stand in one list, cut into a run for each place.
+
+    The makespan is ``ceil(tiles / places)``, the least there is, whatever the lengths; the price is a state (m, l, o)
+    to merge wherever a cut goes through a row.
+
+    Parameters
+    ----------
+    lengths, rows, block_s, places
+        As for `fixed_splits`.
+
+    Examples
+    --------
+    >>> stream_k([64, 16], rows=1, block_s=16, places=2).makespan
+    3
+    """
+    line = [(b, row, tiles) for b, tiles in enumerate(tiles_of(lengths, block_s)) for row in range(rows)]
+    run = -(-sum(tiles for *_, tiles in line) // places)
+    work, place, room = [[] for _ in range(places)], 0, run
+    for b, row, tiles in line:
+        first = 0
+        while first < tiles:
+            if room == 0:
+                place, room = place + 1, run
+            piece = Piece(b, row, first, min(tiles - first, room))
+            work[place].append(piece)
+            first, room = first + piece.tiles, room - piece.tiles
+    return Schedule(tuple(map(tuple, work)))
+
+
+def splits(rows, tiles, places):
+    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that finish soonest.
+
+    ``ceil(rows * n / places)`` rounds of blocks, each of which takes ``ceil(tiles / n)`` tiles and about one tile's
+    time to start and to leave its state.
+
+    Examples
+    --------
+    >>> splits(rows=8, tiles=256, places=132), splits(rows=1056, tiles=256, places=132)
+    (16, 1)
+    """
+    def time(n):
+        return -(-rows * n // places) * (-(-tiles // n) + 1)
+
+    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
