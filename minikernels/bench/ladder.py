@@ -12,6 +12,7 @@ __all__ = ["BEGIN", "END", "readmes", "replaced", "summary", "table"]
 
 BEGIN, END = "<!-- ladder:begin -->", "<!-- ladder:end -->"
 PACKAGE = Path(__file__).resolve().parent.parent
+UNTIMED = "No time on a GPU is recorded yet."
 RUNS_ON = {"numpy": "NumPy", "numba": "SIMT machine, GPU", "raw": "GPU"}
 
 
@@ -29,7 +30,7 @@ def table(technique):
     for rung in technique.rungs:
         cells = [f"`{rung.name}`", rung.idea, RUNS_ON[rung.kind]]
         lines.append(row(cells + [cell for column in columns for cell in column[rung.name]]))
-    return "\n".join(lines + ["", *notes]) if notes else "\n".join(lines)
+    return "\n".join([*lines, "", *(notes or [UNTIMED])])
 
 
 def measured(technique, recording, case):
