@@ -11,7 +11,7 @@ from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from minikernels.flash import api, numba_cuda, online, raw, reference, tiled
 from tests.flash_cases import CASES, label, made, right
 
-HERE = [rung for rung in api.FORWARD if api.rung_kind(rung, api.FORWARD) != "raw"]  # rungs that run without a GPU
+HERE = api.FORWARD.of_kind("numpy", "numba")  # rungs that run without a GPU
 over = pytest.mark.parametrize
 
 

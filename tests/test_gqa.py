@@ -10,8 +10,8 @@ from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from minikernels.gqa import api, reference, tiled
 from tests.gqa_cases import CASES, PROMPTS, label, made, prompt, right
 
-HERE = [rung for rung in api.DECODE if api.rung_kind(rung, api.DECODE) != "raw"]  # rungs that run without a GPU
-RAW = [rung for rung in api.DECODE if rung not in HERE]
+HERE = api.DECODE.of_kind("numpy", "numba")  # rungs that run without a GPU
+RAW = api.DECODE.of_kind("raw")
 over = pytest.mark.parametrize
 
 

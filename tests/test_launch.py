@@ -1,5 +1,6 @@
 """Where a kernel runs, as far as a machine without a GPU can tell: homes, launch configurations, device functions."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from minikernels import launch, simt
 from minikernels.core.errors import DeviceError, DtypeError, KernelError
-from minikernels.launch import cuda, device, float32, kernel
+from minikernels.launch import Ladder, cuda, device, float32, gathered, kernel
 from minikernels.launch.kernels import for_numba
 from minikernels.launch.raw_kernels import RawKernel, definitions
 
@@ -189,6 +190,42 @@ def test_without_a_gpu_the_message_says_what_to_install(file):
     for attempt in (launch.raw(file, "nothing")[1, 1], lambda: launch.to_gpu(np.zeros(1)), launch.provenance):
         with pytest.raises(DeviceError, match="needs a GPU.*uv run --extra cuda13"):
             attempt()
+
+
+def test_a_ladder_tells_where_a_rung_runs_and_what_it_takes():
+    ladder = Ladder("flash", {"tiled": "tiled.a", "v1_x": "numba_part.b", "v2_y": "raw_part.c"}, {"v2_y": ("float16",)})
+    assert [ladder.kind(rung) for rung in ladder] == ["numpy", "numba", "raw"]
+    assert ladder.of_kind("numba", "raw") == ["v1_x", "v2_y"]
+    x = np.zeros(3)
+    ladder.check_dtype("tiled", x=x)
+    with pytest.raises(DtypeError, match="x has dtype float64; rung v1_x takes float16 and float32"):
+        ladder.check_dtype("v1_x", x=x)
+    with pytest.raises(DtypeError, match="x has dtype float32; rung v2_y takes float16$"):
+        ladder.check_dtype("v2_y", x=x.astype(np.float32))
+
+
+@pytest.mark.parametrize(("rung", "place", "fits"), [
+    (None, "gpu", True), ("tiled", "cpu", True), ("tiled", "gpu", False), ("v1_x", "cpu", True), ("v1_x", "gpu", True),
+    ("v2_y", "gpu", True), ("v2_y", "cpu", False)])
+def test_a_rung_asked_for_by_name_runs_where_it_can_or_is_refused(rung, place, fits):
+    ladder = Ladder("flash", {"tiled": "tiled.a", "v1_x": "numba_part.b", "v2_y": "raw_part.c"})
+    with contextlib.nullcontext() if fits else pytest.raises(DeviceError, match=rung):
+        ladder.check_place(rung, place)
+
+
+@pytest.mark.parametrize("rung", ["v9_magic", 3, ["tiled"], ""])
+def test_a_ladder_refuses_a_rung_that_it_does_not_have(rung):
+    with pytest.raises(ValueError, match="the rungs are tiled$"):
+        Ladder("flash", {"tiled": "tiled.a"}).check_name(rung)
+
+
+def test_gathered_leaves_out_what_is_not_given():
+    x = np.zeros(3)
+    (first, second), like, place = gathered(first=None, second=x)
+    assert first is None
+    assert second is like is x
+    assert place == "cpu"
+    assert gathered(first=None)[1] is None
 
 
 def test_importing_launch_imports_neither_numba_nor_cupy():

@@ -4,10 +4,18 @@ Everything here works on NumPy arrays of any floating dtype and keeps that dtype
 """
 
 import math
+import numbers
 
 import numpy as np
 
-__all__ = ["LN2", "LOG2E", "accumulator", "causal_mask", "finish", "keys_seen", "merge", "shift", "softmax"]
+from minikernels.core.errors import DtypeError
+
+__all__ = [
+    "FLOATS", "LN2", "LOG2E", "accumulator", "causal_mask", "finish", "keys_seen", "merge", "score_scale", "shift",
+    "softmax",
+]
+
+FLOATS = ("float16", "float32", "float64")  # dtypes that the NumPy rungs take
 
 LOG2E = math.log2(math.e)  # exp(x) == exp2(x * LOG2E): one multiplication, folded into the softmax scale
 LN2 = math.log(2.0)  # a base-2 logarithm times LN2 is the natural one
@@ -16,6 +24,24 @@ LN2 = math.log(2.0)  # a base-2 logarithm times LN2 is the natural one
 def accumulator(dtype):
     """Return the dtype in which sums over `dtype` are kept: float32 or wider."""
     return np.result_type(dtype, np.float32)
+
+
+def score_scale(scale, D):
+    """Return the factor on attention scores as a float: ``D ** -0.5`` unless one is given.
+
+    Raises
+    ------
+    DtypeError
+        If `scale` is not a real number.
+
+    >>> score_scale(None, D=64)
+    0.125
+    """
+    if scale is None:
+        return D**-0.5 if D else 1.0
+    if not isinstance(scale, numbers.Real):
+        raise DtypeError(f"scale is of type {type(scale).__name__}; it must be a number")
+    return float(scale)
 
 
 def keys_seen(T, S, causal):

@@ -1,16 +1,15 @@
 """The public functions of flash: validate, pick the rung, call it where the data lives."""
 
-import numbers
 from importlib import import_module
 
 import numpy as np
 
-from minikernels.core.errors import DeviceError, DtypeError, ShapeError
-from minikernels.core.numerics import accumulator, keys_seen
+from minikernels.core.errors import DtypeError, ShapeError
+from minikernels.core.numerics import FLOATS, accumulator, keys_seen, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import architecture, back, home, to_cupy
+from minikernels.launch import Ladder, architecture, back, gathered
 
-FORWARD = {  # rung -> where its function stands, from the equation to the fastest kernel
+FORWARD = Ladder("flash", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.attention",
     "online": "online.attention",
     "tiled_keys_outside": "tiled.attention_keys_outside",
@@ -21,13 +20,12 @@ FORWARD = {  # rung -> where its function stands, from the equation to the faste
     "v3_split_rows": "numba_cuda.launch_v3_split_rows",
     "v4_register_tiles": "raw.launch_v4_register_tiles",
     "v5_mma": "raw.launch_v5_mma",
-}
-BACKWARD = {
+})
+BACKWARD = Ladder("flash", {
     "reference": "reference.attention_backward",
     "tiled": "tiled_backward.attention_backward",
     "v3_split_rows": "numba_cuda.launch_backward_v3_split_rows",
-}
-DTYPES = {"numpy": ("float16", "float32", "float64"), "numba": ("float16", "float32"), "raw": ("float16", "float32")}
+})
 RAW_NEEDS = {"v5_mma": (8, 0), "v4_register_tiles": (8, 0)}  # fastest first: least compute capability
 
 
@@ -86,19 +84,19 @@ def attention(q, k, v, *, causal=False, scale=None, return_lse=False, rung=None)
            [1., 1.],
            [1., 1.]], dtype=float32)
     """
-    kind = rung_kind(rung, FORWARD)
+    FORWARD.check_name(rung)
     (q, k, v), like, place = gathered(q=q, k=k, v=v)
     sizes = bind(q=(q, "BHTD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
-    same_dtype(DTYPES["numpy"], q=q, k=k, v=v)
-    check_place(rung, kind, place, q)
-    causal, scale = bool(causal), factor(scale, sizes["D"])
+    same_dtype(FLOATS, q=q, k=k, v=v)
+    FORWARD.check_place(rung, place)
+    causal, scale = bool(causal), score_scale(scale, sizes["D"])
     if 0 in sizes.values():
         o, lse = nothing(q, sizes, causal)
     else:
         rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
-        check_dtype(rung, q)
-        o, lse = function(FORWARD[rung])(q, k, v, causal, scale)
+        FORWARD.check_dtype(rung, q=q)
+        o, lse = FORWARD.function(rung)(q, k, v, causal, scale)
     o = back(o.astype(q.dtype, copy=False), like)
     return (o, back(lse.astype(accumulator(q.dtype), copy=False), like)) if return_lse else o
 
@@ -139,65 +137,21 @@ def attention_backward(q, k, v, o, lse, do, *, causal=False, scale=None, rung=No
     ----------
     .. [1] Dao, FlashAttention-2, arXiv:2307.08691.
     """
-    kind = rung_kind(rung, BACKWARD)
+    BACKWARD.check_name(rung)
     (q, k, v, o, lse, do), like, place = gathered(q=q, k=k, v=v, o=o, lse=lse, do=do)
     sizes = bind(q=(q, "BHTD"), k=(k, "BGSD"), v=(v, "BGSD"), o=(o, "BHTD"), lse=(lse, "BHT"), do=(do, "BHTD"))
     sizes.divides("G", "H")
-    same_dtype(DTYPES["numpy"], q=q, k=k, v=v, o=o, do=do)
+    same_dtype(FLOATS, q=q, k=k, v=v, o=o, do=do)
     same_dtype((accumulator(q.dtype).name,), lse=lse)
-    check_place(rung, kind, place, q)
-    causal, scale = bool(causal), factor(scale, sizes["D"])
+    BACKWARD.check_place(rung, place)
+    causal, scale = bool(causal), score_scale(scale, sizes["D"])
     if 0 in sizes.values():
         gradients = tuple(np.zeros_like(x) for x in (q, k, v))
     else:
         rung = rung or ("tiled" if place == "cpu" else "v3_split_rows")
-        check_dtype(rung, q)
-        gradients = function(BACKWARD[rung])(q, k, v, o, lse, do, causal, scale)
+        BACKWARD.check_dtype(rung, q=q)
+        gradients = BACKWARD.function(rung)(q, k, v, o, lse, do, causal, scale)
     return tuple(back(x.astype(q.dtype, copy=False), like) for x in gradients)
-
-
-def rung_kind(rung, ladder):
-    """Return ``numpy``, ``numba`` or ``raw`` (None for the default rung), or raise ValueError for an unknown name."""
-    if rung is None:
-        return None
-    if rung not in ladder:
-        raise ValueError(f"there is no rung {rung!r} here; the rungs are {', '.join(ladder)}")
-    return {"numba_cuda": "numba", "raw": "raw"}.get(ladder[rung].split(".")[0], "numpy")
-
-
-def gathered(**arrays):
-    """Return the arrays as NumPy's or CuPy's, the first of them as it came, and where they live."""
-    place, like = home(**arrays), next(iter(arrays.values()))
-    if place == "gpu":
-        return [to_cupy(x, name) for name, x in arrays.items()], like, place
-    return list(arrays.values()), like, place
-
-
-def check_place(rung, kind, place, q):
-    """Raise DeviceError where a rung asked for by name cannot run where the arrays live."""
-    if kind == "numpy" and place == "gpu":
-        raise DeviceError(f"rung {rung} is NumPy's and the arrays live on the GPU; pass NumPy arrays, or name a kernel")
-    if kind == "raw" and place == "cpu":
-        raise DeviceError(
-            f"rung {rung} is CUDA C++ and needs arrays on a GPU (CuPy's, or torch's on cuda); these are NumPy's. "
-            "The numba rungs run on NumPy arrays too, on the SIMT machine"
-        )
-
-
-def check_dtype(rung, q):
-    """Raise DtypeError where a rung does not take q's dtype."""
-    allowed = DTYPES[rung_kind(rung, FORWARD)]
-    if q.dtype.name not in allowed:
-        raise DtypeError(f"q has dtype {q.dtype}; rung {rung} takes {' and '.join(allowed)}")
-
-
-def factor(scale, D):
-    """Return the factor on scores as a float: ``D ** -0.5`` unless one is given."""
-    if scale is None:
-        return D**-0.5 if D else 1.0
-    if not isinstance(scale, numbers.Real):
-        raise DtypeError(f"scale is of type {type(scale).__name__}; it must be a number")
-    return float(scale)
 
 
 def nothing(q, sizes, causal):
@@ -221,9 +175,3 @@ def fastest_on_gpu(q, k, v):
             return rung
     wide = import_module("minikernels.flash.outputs").WIDTH_LIMIT
     return "v3_split_rows" if q.shape[3] <= wide else "v1_three_pass"
-
-
-def function(path):
-    """Return a rung's function; numba and CuPy are imported here, by the module that needs them."""
-    module, name = path.split(".")
-    return getattr(import_module(f"minikernels.flash.{module}"), name)

@@ -5,11 +5,12 @@ from importlib import import_module
 
 import numpy as np
 
-from minikernels.core.errors import DeviceError, DtypeError, ShapeError
+from minikernels.core.errors import DtypeError, ShapeError
+from minikernels.core.numerics import FLOATS, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import architecture, back, home, to_cupy
+from minikernels.launch import Ladder, architecture, back, gathered
 
-DECODE = {  # rung -> where its function stands, from the equation to the fastest kernel
+DECODE = Ladder("gqa", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.decode",
     "tiled": "tiled.decode",
     "v1_block_per_head": "numba_cuda.launch_v1_block_per_head",
@@ -18,14 +19,13 @@ DECODE = {  # rung -> where its function stands, from the equation to the fastes
     "v4_wide_loads": "raw.launch_v4_wide_loads",
     "v5_split_kv": "raw.launch_v5_split_kv",
     "v6_stream_k": "raw.launch_v6_stream_k",
-}
-PREFILL = {
+})
+PREFILL = Ladder("gqa", {
     "reference": "reference.attention",
     "tiled": "tiled.attention",
     "v1_head_per_block": "numba_cuda.launch_attention_v1_head_per_block",
     "v2_group_per_block": "numba_cuda.launch_attention_v2_group_per_block",
-}
-DTYPES = {"numpy": ("float16", "float32", "float64"), "numba": ("float16", "float32"), "raw": ("float16", "float32")}
+})
 RAW_NEEDS = (8, 0)  # least compute capability
 
 
@@ -77,18 +77,18 @@ def attention(q, k, v, *, causal=False, scale=None, rung=None):
     array([[2., 2.],
            [2., 2.]], dtype=float32)
     """
-    kind = rung_kind(rung, PREFILL)
+    PREFILL.check_name(rung)
     (q, k, v), like, place = gathered(q=q, k=k, v=v)
     sizes = bind(q=(q, "BHTD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
-    same_dtype(DTYPES["numpy"], q=q, k=k, v=v)
-    check_place(rung, kind, place)
-    causal, scale = bool(causal), factor(scale, sizes["D"])
+    same_dtype(FLOATS, q=q, k=k, v=v)
+    PREFILL.check_place(rung, place)
+    causal, scale = bool(causal), score_scale(scale, sizes["D"])
     if 0 in sizes.values():
         return back(np.zeros_like(q), like)
     rung = rung or ("tiled" if place == "cpu" else "v2_group_per_block")
-    check_dtype(rung, q, PREFILL)
-    return back(function(PREFILL[rung])(q, k, v, causal, scale).astype(q.dtype, copy=False), like)
+    PREFILL.check_dtype(rung, q=q)
+    return back(PREFILL.function(rung)(q, k, v, causal, scale).astype(q.dtype, copy=False), like)
 
 
 def decode(q, k, v, *, lengths=None, scale=None, rung=None):
@@ -142,20 +142,19 @@ def decode(q, k, v, *, lengths=None, scale=None, rung=None):
     array([[1., 1.],
            [0., 0.]], dtype=float32)
     """
-    kind = rung_kind(rung, DECODE)
-    ragged = {} if lengths is None else {"lengths": lengths}
-    (q, k, v, *ragged), like, place = gathered(q=q, k=k, v=v, **ragged)
+    DECODE.check_name(rung)
+    (q, k, v, lengths), like, place = gathered(q=q, k=k, v=v, lengths=lengths)
     sizes = bind(q=(q, "BHD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
-    same_dtype(DTYPES["numpy"], q=q, k=k, v=v)
-    lengths, bad = checked_lengths(*ragged, q=q, sizes=sizes, place=place)
-    check_place(rung, kind, place)
-    scale = factor(scale, sizes["D"])
+    same_dtype(FLOATS, q=q, k=k, v=v)
+    lengths, bad = checked_lengths(lengths, q, sizes, place)
+    DECODE.check_place(rung, place)
+    scale = score_scale(scale, sizes["D"])
     if 0 in sizes.values():
         return back(marked(np.zeros_like(q), bad), like)
     rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
-    check_dtype(rung, q, DECODE)
-    o = function(DECODE[rung])(q, k, v, lengths, scale)
+    DECODE.check_dtype(rung, q=q)
+    o = DECODE.function(rung)(q, k, v, lengths, scale)
     return back(marked(o.astype(q.dtype, copy=False), bad), like)
 
 
@@ -196,13 +195,13 @@ def pool_heads(w, *, heads, groups):
         raise ShapeError(f"groups={groups} must divide heads={heads}")
     if w.ndim != 2 or w.shape[0] % heads:
         raise ShapeError(f"w has shape {tuple(w.shape)}; it must be (H*D, M) with H = heads = {heads}")
-    same_dtype(DTYPES["numpy"], w=w)
+    same_dtype(FLOATS, w=w)
     D, M = w.shape[0] // heads, w.shape[1]
     pooled = w.reshape(groups, heads // groups, D, M).mean(axis=1, dtype=np.result_type(w.dtype, np.float32))
     return back(pooled.reshape(groups * D, M).astype(w.dtype, copy=False), like)
 
 
-def checked_lengths(lengths=None, *, q, sizes, place):
+def checked_lengths(lengths, q, sizes, place):
     """Return lengths as int32 beside q, and which of them (on a GPU) are not in 0..S; None where that cannot be."""
     B, S = sizes.unpack("BS")
     if lengths is None:
@@ -223,50 +222,6 @@ def marked(o, bad):
     return o if bad is None else np.where(bad[:, None, None], o.dtype.type(np.nan), o)
 
 
-def rung_kind(rung, ladder):
-    """Return ``numpy``, ``numba`` or ``raw`` (None for the default rung), or raise ValueError for an unknown name."""
-    if rung is None:
-        return None
-    if rung not in ladder:
-        raise ValueError(f"there is no rung {rung!r} here; the rungs are {', '.join(ladder)}")
-    return {"numba_cuda": "numba", "raw": "raw"}.get(ladder[rung].split(".")[0], "numpy")
-
-
-def gathered(**arrays):
-    """Return the arrays as NumPy's or CuPy's, the first of them as it came, and where they live."""
-    place, like = home(**arrays), next(iter(arrays.values()))
-    if place == "gpu":
-        return [to_cupy(x, name) for name, x in arrays.items()], like, place
-    return list(arrays.values()), like, place
-
-
-def check_place(rung, kind, place):
-    """Raise DeviceError where a rung asked for by name cannot run where the arrays live."""
-    if kind == "numpy" and place == "gpu":
-        raise DeviceError(f"rung {rung} is NumPy's and the arrays live on the GPU; pass NumPy arrays, or name a kernel")
-    if kind == "raw" and place == "cpu":
-        raise DeviceError(
-            f"rung {rung} is CUDA C++ and needs arrays on a GPU (CuPy's, or torch's on cuda); these are NumPy's. "
-            "The numba rungs run on NumPy arrays too, on the SIMT machine"
-        )
-
-
-def check_dtype(rung, q, ladder):
-    """Raise DtypeError where a rung does not take q's dtype."""
-    allowed = DTYPES[rung_kind(rung, ladder)]
-    if q.dtype.name not in allowed:
-        raise DtypeError(f"q has dtype {q.dtype}; rung {rung} takes {' and '.join(allowed)}")
-
-
-def factor(scale, D):
-    """Return the factor on scores as a float: ``D ** -0.5`` unless one is given."""
-    if scale is None:
-        return D**-0.5 if D else 1.0
-    if not isinstance(scale, numbers.Real):
-        raise DtypeError(f"scale is of type {type(scale).__name__}; it must be a number")
-    return float(scale)
-
-
 def fastest_on_gpu(q, k, v):
     """Return the name of the fastest decode rung that takes these CuPy arrays on this GPU."""
     try:
@@ -278,9 +233,3 @@ def fastest_on_gpu(q, k, v):
             return "v5_split_kv"
     wide = import_module("minikernels.gqa.numba_warp").WIDTH_LIMIT
     return "v3_warp_dot" if q.shape[2] <= wide else "v1_block_per_head"
-
-
-def function(path):
-    """Return a rung's function; numba and CuPy are imported here, by the module that needs them."""
-    module, name = path.split(".")
-    return getattr(import_module(f"minikernels.gqa.{module}"), name)

@@ -16,13 +16,14 @@ from minikernels.launch.gpu import (
 )
 from minikernels.launch.homes import back, home, to_cupy
 from minikernels.launch.kernels import Device, Kernel, device, kernel
+from minikernels.launch.ladder import Ladder, gathered
 from minikernels.launch.raw_kernels import RawKernel, raw
 from minikernels.launch.timing import time_ms, times_ms, to_gpu, to_numpy
 
 __all__ = [
-    "INSTALL", "Device", "Kernel", "RawKernel", "architecture", "back", "device", "home", "kernel", "multiprocessors",
-    "no_gpu_because", "provenance", "raw", "require_gpu", "shared_limit", "time_ms", "times_ms", "to_cupy", "to_gpu",
-    "to_numpy",
+    "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "device", "gathered", "home",
+    "kernel", "multiprocessors", "no_gpu_because", "provenance", "raw", "require_gpu", "shared_limit", "time_ms",
+    "times_ms", "to_cupy", "to_gpu", "to_numpy",
 ]
 
 DTYPES = ("boolean", "float16", "float32", "float64", "int8", "int16", "int32", "int64")

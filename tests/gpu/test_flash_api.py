@@ -10,7 +10,7 @@ from tests.flash_cases import made, right
 
 pytestmark = pytest.mark.gpu
 over = pytest.mark.parametrize
-KERNELS = [rung for rung in api.FORWARD if rung.startswith("v")]
+KERNELS = api.FORWARD.of_kind("numba", "raw")
 
 
 @over(("dtype", "D", "rung"), [("float16", 64, "v5_mma"), ("float16", 60, "v4_register_tiles"),

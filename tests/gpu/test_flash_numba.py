@@ -9,9 +9,9 @@ from minikernels.flash.api import BACKWARD, FORWARD
 from tests.gpu.conftest import CASES, identity, inputs
 
 pytestmark = pytest.mark.gpu
-NUMBA = [rung for rung, place in FORWARD.items() if place.startswith("numba_cuda.")]
-NUMBA_BACKWARD = [rung for rung, place in BACKWARD.items() if place.startswith("numba_cuda.")]
-KERNELS = [rung for rung, place in FORWARD.items() if place.startswith(("numba_cuda.", "raw."))]
+NUMBA = FORWARD.of_kind("numba")
+NUMBA_BACKWARD = BACKWARD.of_kind("numba")
+KERNELS = FORWARD.of_kind("numba", "raw")
 over = pytest.mark.parametrize
 
 

@@ -10,8 +10,8 @@ from tests.gqa_cases import CASES, PROMPTS, label, made, prompt, right
 
 pytestmark = pytest.mark.gpu
 over = pytest.mark.parametrize
-NUMBA = [rung for rung, place in api.DECODE.items() if place.startswith("numba_cuda.")]
-RAW = [rung for rung, place in api.DECODE.items() if place.startswith("raw.")]
+NUMBA = api.DECODE.of_kind("numba")
+RAW = api.DECODE.of_kind("raw")
 WIDE = [  # B, H, G, S, D, lengths
     (1, 1, 1, 1, 64, None),
     (2, 8, 2, 70, 64, (70, 33)),
