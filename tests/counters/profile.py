@@ -5,35 +5,19 @@
 The script runs itself under ncu, one kernel launch a case, and writes counts with their provenance.
 """
 
-import csv
 import datetime
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-METRICS = {
-    "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
-    "load_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum",
-    "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
-    "store_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum",
-    "shared_load_wavefronts": "l1tex__data_pipe_lsu_wavefronts_mem_shared_op_ld.sum",
-    "shared_load_conflicts": "l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_ld.sum",
-    "shared_store_wavefronts": "l1tex__data_pipe_lsu_wavefronts_mem_shared_op_st.sum",
-    "shared_store_conflicts": "l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_st.sum",
-    "shared_load_instructions": "smsp__inst_executed_op_shared_ld.sum",
-    "shared_store_instructions": "smsp__inst_executed_op_shared_st.sum",
-    "atomic_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_atom.sum",
-    "reduction_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_red.sum",
-}
+from tests.counters.cases import CASES
+from tests.counters.ncu import METRICS, profiled, version
 
 
 def launch_all():
     """Launch every case once, in order."""
     from numba import cuda
-
-    from tests.counters.cases import CASES
 
     for case in CASES:
         cuda.jit(case.kernel)[case.grid, case.block](*[on_device(cuda, a) for a in case.arguments()])
@@ -56,27 +40,13 @@ def on_device(cuda, array):
 
 def main(out):
     """Run the launches under ncu and write the counts."""
-    command = ["ncu", "--clock-control", "none", "--csv", "--metrics", ",".join(METRICS.values()), sys.executable, "-m",
-               "tests.counters.profile"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    text = done.stdout
-    start = text.find('"ID"')
-    if start < 0:
-        sys.exit(f"ncu printed no table\n{text[-2000:]}\n{done.stderr[-2000:]}")
-    from tests.counters.cases import CASES
-
-    back = {v: k for k, v in METRICS.items()}
-    counts = {}
-    for row in csv.DictReader(io.StringIO(text[start:])):
-        if row["Metric Name"] in back:
-            value = row["Metric Value"].replace(",", "")
-            counts.setdefault(int(row["ID"]), {})[back[row["Metric Name"]]] = int(float(value)) if value else None
-    if len(counts) != len(CASES):
-        sys.exit(f"{len(counts)} launches were profiled and {len(CASES)} were made\n{text[-2000:]}")
+    launches = profiled("tests.counters.profile")
+    if len(launches) != len(CASES):
+        sys.exit(f"{len(launches)} launches were profiled and {len(CASES)} were made")
     result = {"provenance": provenance(), "metrics": METRICS,
-              "counts": {case.name: counts[i] for case, i in zip(CASES, sorted(counts))}}
+              "counts": {case.name: counts for case, (_, counts) in zip(CASES, launches)}}
     Path(out).write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{len(counts)} cases written to {out}")
+    print(f"{len(launches)} cases written to {out}")
 
 
 def provenance():
@@ -87,10 +57,8 @@ def provenance():
 
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     gpu, driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
-    version = subprocess.run(["ncu", "--version"], capture_output=True, text=True, check=True)
-    ncu = version.stdout.strip().split("\n")[-1]
     return {"gpu": gpu, "driver": driver, "compute_capability": list(cuda.get_current_device().compute_capability),
-            "numba": numba.__version__, "numba_cuda": numba_cuda.__version__, "ncu": ncu,
+            "numba": numba.__version__, "numba_cuda": numba_cuda.__version__, "ncu": version(),
             "date": datetime.date.today().isoformat()}
 
 

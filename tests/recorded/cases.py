@@ -1,0 +1,22 @@
+"""What is profiled of every ladder: technique -> (rung, sizes by letter, dtype, options of the input)."""
+
+BOTH = ("float32", "float16")
+
+FLASH = {"B": 1, "H": 4, "G": 2, "T": 200, "S": 300, "D": 64}  # ragged in T and S, two query heads a group
+FIRST_ROWS_BLIND = {**FLASH, "T": 70, "S": 45}
+FLASH_CASES = [
+    (rung, FLASH, dtype, {"causal": causal}) for dtype in BOTH for causal in (True, False)
+    for rung in ("v1_three_pass", "v2_tiled", "v2_keys_outside", "v3_split_rows", "v4_register_tiles")
+]
+FLASH_CASES += [("v5_mma", {**FLASH, "D": D}, "float16", {"causal": c}) for D in (40, 64, 128) for c in (True, False)]
+FLASH_CASES += [("v4_register_tiles", {**FIRST_ROWS_BLIND, "D": D}, "float32", {"causal": True}) for D in (7, 100, 128)]
+FLASH_CASES += [(rung, {**FIRST_ROWS_BLIND, "D": 40}, "float16", {"causal": True})
+                for rung in ("v2_tiled", "v3_split_rows", "v5_mma")]
+
+DECODE = {"B": 3, "H": 8, "G": 2, "S": 300, "D": 64}  # lengths 300, 200 and 100
+DECODE_RUNGS = ("v1_block_per_head", "v2_shared_group", "v3_warp_dot", "v4_wide_loads", "v5_split_kv", "v6_stream_k")
+GQA_CASES = [(rung, DECODE, dtype, {}) for dtype in BOTH for rung in DECODE_RUNGS]
+GQA_CASES += [(rung, {**DECODE, "H": 6, "S": 131, "D": 40}, "float16", {}) for rung in DECODE_RUNGS]
+GQA_CASES += [(rung, {**DECODE, "H": 32, "G": 1, "S": 77, "D": 128}, "float32", {}) for rung in DECODE_RUNGS]
+
+CASES = {"flash": FLASH_CASES, "gqa": GQA_CASES}
