@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from minikernels import bench, catalog, launch
-from minikernels.bench import attention, record, recorded
+from minikernels.bench import attention, record, recorded, sdpa
+from minikernels.bench import suite as suites
 from minikernels.core.errors import DeviceError
 
 FLASH = catalog.technique("flash")
@@ -23,15 +24,15 @@ def here(monkeypatch):
     for name in ("to_gpu", "to_numpy", "to_cupy"):
         monkeypatch.setattr(launch, name, lambda x, *_: x)
     monkeypatch.setattr(launch, "times_ms", lambda function, runs, warm_up: [2.0] * runs)
-    monkeypatch.setattr(attention, "peers", lambda make, there: [attention.Entry("peer", "SDPA", None, "not here")])
+    monkeypatch.setattr(attention, "peers", lambda make, there: [suites.Entry("peer", "SDPA", None, "not here")])
 
 
 def suite(*entries, causal=True, dtype="float32"):
     """Return a forward suite with entries of one's own: (name, function of the right output)."""
     whole = attention.forward(FLASH, SIZES, dtype, causal)
     right = partial(FLASH.run, FLASH.rung("tiled"), FLASH.random(SIZES, dtype, causal=causal))
-    made = tuple(attention.Entry("rung", name, lambda spoil=spoil: spoil(right())) for name, spoil in entries)
-    return attention.Suite("flash", SIZES, dtype, causal, whole.flop, made, whole.judge)
+    made = tuple(suites.Entry("rung", name, lambda spoil=spoil: spoil(right())) for name, spoil in entries)
+    return suites.Suite("flash", SIZES, dtype, causal, whole.flop, made, whole.judge)
 
 
 def spoiled(name, index, value):
@@ -77,8 +78,8 @@ def test_a_peers_reason_is_torchs_own():
     said = ["Memory efficient kernel not used because: (Triggered internally at x)", "Memory Efficient is disabled.",
             "Flash attention kernel not used because: (Triggered internally at x)",
             "Expected dtype Half. Got float instead. (Triggered internally at y)"]
-    assert attention.why("FLASH_ATTENTION", said) == "Expected dtype Half. Got float instead."
-    assert attention.why("CUDNN_ATTENTION", said) == attention.why("MATH", []) == ""
+    assert sdpa.why("FLASH_ATTENTION", said) == "Expected dtype Half. Got float instead."
+    assert sdpa.why("CUDNN_ATTENTION", said) == sdpa.why("MATH", []) == ""
 
 
 def test_backward_is_judged_too(here):

@@ -61,7 +61,9 @@ def test_the_bench_judges_what_it_times(monkeypatch, ragged):
     sizes = {"B": 3, "H": 8, "G": 2, "S": 50, "D": 16}
     lengths = decode.ragged(3, 50) if ragged else None
     suite = decode.suite(catalog.technique("gqa"), sizes, "float16", lengths)
-    assert suite.technique == ("gqa_ragged" if ragged else "gqa")
+    assert suite.row["technique"] == "gqa"
+    assert suite.row.get("variant") == ("ragged lengths" if ragged else None)
+    assert suite.bytes == 2 * 2 * 16 * (int(lengths.sum()) if ragged else 150) * 2
     assert suite.flop == 4 * 8 * 16 * (int(lengths.sum()) if ragged else 150)
     outputs = next(entry for entry in suite.entries if entry.name == "v3_warp_dot").run()
     assert all(suite.judge(outputs))

@@ -89,15 +89,24 @@ def test_tiles_and_chunks_are_those_of_the_kernels():
 @over("case", [(2, 8, 2, 70, 64, (70, 33)), (3, 12, 1, 137, 128, (0, 1, 137)), (1, 6, 3, 129, 40, (127,))], ids=label)
 def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, dtype_bytes):
     B, H, G, S, D, lengths = case
-    parts, warps, row = -(-H // G // 8), 4, D * dtype_bytes
+    parts, row = -(-H // G // 8), D * dtype_bytes
     keys_at_once = 32 // (1 << (row // 16 - 1).bit_length())  # lanes that hold the same columns of q
+    step = 4 * keys_at_once  # keys of a warp; a block's four warps take theirs in turn, and none reads q for no key
+
+    def query(shares):
+        tiles = [-(-n // (4 * step)) for n in lengths]
+        parts_of = [[min(n, (i + 1) * share * 4 * step) - i * share * 4 * step for i in range(shares)]
+                    for n, share in zip(lengths, [-(-t // shares) for t in tiles])]
+        warps = sum(min(4, -(-max(0, keys) // step)) for parts in parts_of for keys in parts)
+        return warps * keys_at_once * H * row
+
     options = {"itemsize": dtype_bytes, "lengths": lengths}
-    cache, query = 2 * parts * G * sum(lengths) * row, warps * keys_at_once * B * H * row
+    cache = 2 * parts * G * sum(lengths) * row
     v4 = traffic.v4_wide_loads(B, H, G, S, D, **options)
-    assert v4.load_bytes == cache + query + B * G * parts * 128 * 4
+    assert v4.load_bytes == cache + query(1) + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, S, D, **options, count=3)
-    assert v5.load_bytes == cache + 3 * (query + B * G * parts * 128 * 4 + B * H * D * (8 + 4))
+    assert v5.load_bytes == cache + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, S, D, **options, count=1) == v4
 
@@ -107,7 +116,8 @@ def test_stream_k_leaves_states_only_where_a_cut_goes_through_a_row():
     whole = traffic.v6_stream_k(**sizes, itemsize=2, blocks=8)  # a row of 4 heads is 4 tiles, and a run is 4 tiles
     v4 = traffic.v4_wide_loads(**sizes, itemsize=2)
     assert whole.store_bytes == v4.store_bytes
-    assert whole.load_bytes == v4.load_bytes - 8 * 128 * 4
+    begin, find, merge = 8, 2 * (4 * (2 + 2) + 3), 2 * (4 * 2 + 3)  # reads of ends and lengths, by 128 threads each
+    assert whole.load_bytes == v4.load_bytes + (begin + find + merge - 8) * 128 * 4
     cut = traffic.v6_stream_k(**sizes, itemsize=2, blocks=7)
     assert cut.store_bytes > whole.store_bytes
     assert cut.load_bytes > whole.load_bytes

@@ -1,19 +1,18 @@
 """What is timed of softmax attention, forward and backward: cases, rungs, peers, and the check before the clock."""
 
 import math
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
 
 import numpy as np
 
 from minikernels import flash, launch
+from minikernels.bench.sdpa import peers
+from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
 from minikernels.flash import reference
 
-__all__ = ["Entry", "Suite", "suites"]
+__all__ = ["suites"]
 
 TEACHING = {"B": 1, "H": 4, "G": 4, "T": 1024, "S": 1024, "D": 64}
 LONG_64 = {"B": 4, "H": 16, "G": 16, "T": 4096, "S": 4096, "D": 64}
@@ -25,43 +24,8 @@ FORWARD += [(SHARED_HEADS, "float16", True), (TEACHING, "float32", True), (TEACH
 MEDIUM = {**LONG_64, "T": 2048, "S": 2048}  # the oracle's gradients take all rows of a head
 BACKWARD = [(MEDIUM, "float32", True), (MEDIUM, "float16", True), (TEACHING, "float32", True)]
 LESSONS = ("v1_three_pass", "v2_tiled", "v2_keys_outside")  # timed at D=64 alone
-PEERS = {"SDPA flash": "FLASH_ATTENTION", "SDPA efficient": "EFFICIENT_ATTENTION", "SDPA cuDNN": "CUDNN_ATTENTION",
-         "SDPA math": "MATH"}
-SPOKEN = {"FLASH_ATTENTION": "Flash", "EFFICIENT_ATTENTION": "Memory efficient", "CUDNN_ATTENTION": "cuDNN"}  # by torch
 SAMPLED_ROWS = 32  # at the start, in the middle and at the end of a head
 SAMPLED_WORK = 2**26  # scores that the oracle computes for one sample
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A kernel to time: ``kind`` is ``rung`` or ``peer``, ``run()`` returns {name: CuPy array}."""
-
-    kind: str
-    name: str
-    run: Callable | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """One case of one technique: its work in FLOP, what to time, and ``judge(outputs)``, a list of verdicts."""
-
-    technique: str
-    sizes: dict
-    dtype: str
-    causal: bool
-    flop: int
-    entries: tuple
-    judge: Callable
-
-    @property
-    def case(self):
-        """What must be equal for two results to be of one case."""
-        return self.technique, self.sizes, self.dtype, self.causal
-
-    def __str__(self):
-        sizes = " ".join(f"{letter}{size}" for letter, size in self.sizes.items())
-        return f"{self.technique} {sizes} {self.dtype}{' causal' if self.causal else ''}"
 
 
 def suites(technique, shapes=None):
@@ -96,7 +60,7 @@ def forward(technique, sizes, dtype, causal):
 
 
 def backward(technique, sizes, dtype, causal):
-    """Return the suite of one backward case, which goes by the name ``flash_backward``: 2.5 times the work."""
+    """Return the suite of one backward case: 2.5 times the work of the forward pass."""
     inputs = technique.random(sizes, dtype, causal=causal)
     inputs["do"] = np.random.default_rng(1).standard_normal(inputs["q"].shape).astype(dtype)
     there = on_gpu(inputs)
@@ -106,55 +70,14 @@ def backward(technique, sizes, dtype, causal):
     entries = [Entry("rung", "v3_split_rows", ours)]
     entries += peers(lambda sdpa, *qkv: backward_peer(sdpa, qkv, do, causal), there)
     flop = work(sizes, causal) * 5 // 2
-    return Suite("flash_backward", sizes, dtype, causal, flop, tuple(entries), partial(judge_backward, inputs))
-
-
-def on_gpu(inputs):
-    """Return the inputs with their arrays on the GPU."""
-    return {name: launch.to_gpu(x) if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
+    judge = partial(judge_backward, inputs)
+    return Suite("flash", sizes, dtype, causal, flop, tuple(entries), judge, variant="backward")
 
 
 def backward_rung(q, k, v, o, lse, do, causal):
     """Return the gradients by the numba rung."""
     grads = flash.attention_backward(q, k, v, o, lse, do, causal=causal, rung="v3_split_rows")
     return dict(zip(("dq", "dk", "dv"), grads, strict=True))
-
-
-def peers(make, there):
-    """Return an Entry for each backend of torch's attention; ``make(sdpa, q, k, v)`` makes its function."""
-    try:
-        torch = import_module("torch")  # a peer, not a dependency
-    except ImportError:
-        return [Entry("peer", name, None, "torch is not installed") for name in PEERS]
-    tensors = [torch.from_dlpack(there[name]) for name in "qkv"]
-    entries = []
-    for name, backend in PEERS.items():
-        sdpa = partial(scaled_dot_product_attention, torch, backend)
-        try:
-            entries.append(Entry("peer", name, make(sdpa, *tensors)))
-        except RuntimeError as error:  # this backend does not take the dtype, the shape or this GPU
-            entries.append(Entry("peer", name, None, str(error).strip().splitlines()[0]))
-    return entries
-
-
-def scaled_dot_product_attention(torch, backend, q, k, v, causal):
-    """Return torch's attention by one backend alone; RuntimeError with torch's reason where it cannot run it."""
-    kernels, shared = torch.nn.attention, q.shape[1] != k.shape[1]
-    with kernels.sdpa_kernel(getattr(kernels.SDPBackend, backend)), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=shared)
-        except RuntimeError as error:
-            raise RuntimeError(why(backend, [str(warning.message) for warning in said]) or str(error)) from error
-
-
-def why(backend, said):
-    """Return torch's reason not to use a backend: the warning after "... not used because:" of that backend."""
-    name = SPOKEN.get(backend)
-    for heading, reason in zip(said, said[1:], strict=False):
-        if name and heading.startswith(name) and "not used because" in heading:
-            return reason.split(" (Triggered")[0].strip()
-    return ""
 
 
 def forward_peer(sdpa, q, k, v, causal):

@@ -6,7 +6,8 @@ from importlib import import_module
 import numpy as np
 
 from minikernels import gqa, launch
-from minikernels.bench.attention import PEERS, Entry, Suite, on_gpu, scaled_dot_product_attention
+from minikernels.bench.sdpa import PEERS, scaled_dot_product_attention
+from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
 from minikernels.gqa import reference
 
@@ -45,7 +46,7 @@ def work(sizes, lengths):
 
 
 def suite(technique, sizes, dtype, lengths=None):
-    """Return the suite of one case; on ragged lengths it goes by the name ``gqa_ragged``."""
+    """Return the suite of one case: speed is what of the cache any kernel must read, over time."""
     inputs = random(sizes, dtype)
     there = on_gpu(inputs)
     kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
@@ -59,8 +60,10 @@ def suite(technique, sizes, dtype, lengths=None):
                 absent = "a rung for learning, timed at one shape alone"
             entries.append(Entry("rung", rung.name, partial(decoded, there, rung.name), absent))
     entries += peers(there, kept, lengths is not None)
-    name = "gqa" if lengths is None else "gqa_ragged"
-    return Suite(name, sizes, dtype, False, work(sizes, kept), tuple(entries), partial(judge, inputs, kept))
+    read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["k"].itemsize
+    variant = "" if lengths is None else "ragged lengths"
+    judged = partial(judge, inputs, kept)
+    return Suite("gqa", sizes, dtype, False, work(sizes, kept), tuple(entries), judged, variant, read)
 
 
 def random(sizes, dtype):

@@ -6,7 +6,7 @@
 from pathlib import Path
 
 from minikernels import catalog
-from minikernels.bench.recorded import recordings, spelled
+from minikernels.bench.recorded import recordings, spelled, spoken_share
 
 __all__ = ["BEGIN", "END", "readmes", "replaced", "summary", "table"]
 
@@ -39,15 +39,15 @@ def measured(technique, recording, case):
     words = {}
     for rung in technique.rungs:
         result = recording.of(technique.name, rung.name, case)
-        speed = f"{result.tflops:.3g} TFLOP/s" if result else ""
-        words[rung.name] = speed, f"{100 * peer.ms / result.ms:.3g} %" if result and peer else ""
+        speed = result.speed if result else ""
+        words[rung.name] = speed, spoken_share(peer, result) if result else ""
     return words
 
 
 def note(technique, recording, case):
     """Return the sentence under the table that says what was measured, on what, when and beside what."""
     peer = recording.production(technique.name, case)
-    beside = f"; production: {peer.name}, {peer.tflops:.3g} TFLOP/s" if peer else ""
+    beside = f"; production: {peer.name}, {peer.speed}" if peer else ""
     where = f"{recording.gpu}, driver {recording.driver}, {recording.date}"
     return f"{where}: {spelled(case)}, median of CUDA events{beside}.  "
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from minikernels import catalog, launch
 from minikernels.bench import attention, decode
-from minikernels.bench.recorded import FOLDER
+from minikernels.bench.recorded import FOLDER, spoken_speed
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 __all__ = ["Case", "measure", "run"]
@@ -93,7 +93,7 @@ def kept(path, about):
 def replaced(rows, suite, results, not_run):
     """Return the rows with those of one case exchanged for new ones."""
     def other(row):
-        return (row["technique"], row["sizes"], row["dtype"], row["causal"]) != suite.case
+        return {name: row.get(name) for name in {*suite.row, "variant"}} != {"variant": None, **suite.row}
     return {
         "results": [*filter(other, rows["results"]), *results],
         "not_run": [*filter(other, rows["not_run"]), *not_run],
@@ -105,14 +105,13 @@ def measure(suite, say=print):
     results, not_run = [], []
     today = datetime.date.today().isoformat()
     for entry in suite.entries:
-        row = {"technique": suite.technique, entry.kind: entry.name, "sizes": suite.sizes, "dtype": suite.dtype}
-        row |= {"causal": suite.causal, "date": today}
+        row = {**suite.row, entry.kind: entry.name, "date": today}
         reason = entry.reason or attempt(suite, entry, row)
         if reason:
             not_run.append({**row, "reason": reason})
         else:
             results.append(row)
-        speed = "" if reason else f"{row['ms']:.4g} ms, {suite.flop / row['ms'] / 1e9:.4g} TFLOP/s"
+        speed = "" if reason else f"{row['ms']:.4g} ms, {spoken_speed(row['ms'], suite.flop, suite.bytes)}"
         say(f"{suite}  {entry.name}: {reason or speed}")
     return results, not_run
 
@@ -133,6 +132,8 @@ def attempt(suite, entry, row):
     row["runs"] = [round(float(np.median(times)), 5) for times in series]
     row["repeats"] = len(series[0])
     row["flop"] = suite.flop
+    if suite.bytes:
+        row["bytes"] = suite.bytes
     row["error"], row["budget"] = float(f"{worst.error:.3g}"), float(f"{worst.budget:.3g}")
     return ""
 

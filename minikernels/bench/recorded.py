@@ -1,7 +1,8 @@
 """Results recorded on GPUs: every file of ``recorded/``, with the hardware, and ratios to the production kernels.
 
 A file holds ``gpu``, ``compute``, ``driver``, ``cuda``, ``versions``, ``date`` and ``results``; a result holds
-``technique``, ``rung`` or ``peer``, ``sizes``, ``dtype``, ``causal``, ``ms`` (median), ``runs`` and ``flop``.
+``technique``, ``rung`` or ``peer``, ``sizes``, ``dtype``, ``causal``, ``ms`` (median), ``runs`` and ``flop``; where
+there is more to say of its case, ``variant``, and where bytes are the measure of speed, ``bytes``.
 """
 
 import functools
@@ -9,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FOLDER", "Recording", "Result", "recordings"]
+__all__ = ["FOLDER", "Recording", "Result", "recordings", "spelled", "spoken_share", "spoken_speed"]
 
 FOLDER = Path(__file__).parent / "recorded"
 
@@ -25,11 +26,13 @@ class Result:
     is_peer : bool
         Whether it is a production kernel.
     case : tuple
-        What must be equal for two times to be compared: sizes, dtype and mask.
+        What must be equal for two times to be compared: sizes, dtype, mask and variant.
     ms : float
         Median time.
     flop : int
-        Work of the case, so that speed is ``flop / ms``.
+        Work of the case.
+    bytes : int
+        What any kernel must move, where that is the measure of speed; else 0.
     """
 
     technique: str
@@ -38,11 +41,17 @@ class Result:
     case: tuple
     ms: float
     flop: int
+    bytes: int = 0
 
     @property
     def tflops(self):
         """Speed in TFLOP/s."""
         return self.flop / self.ms / 1e9
+
+    @property
+    def speed(self):
+        """Speed in words, in the technique's natural unit."""
+        return spoken_speed(self.ms, self.flop, self.bytes)
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,12 @@ class Recording:
     results: tuple
 
     def case(self, technique, dtype):
-        """Return the case of this dtype in which most rungs of a technique were measured, or None.
+        """Return the case of this dtype, without a variant, in which most rungs of a technique were measured, or None.
 
         Of two cases with as many rungs the one measured first in the file counts.
         """
-        cases = [r.case for r in self.results if r.technique == technique and not r.is_peer and r.case[1] == dtype]
+        ours = (r.case for r in self.results if r.technique == technique and not r.is_peer)
+        cases = [case for case in ours if (case[1], case[3]) == (dtype, "")]
         return max(dict.fromkeys(cases), key=cases.count, default=None)
 
     def of(self, technique, rung, case):
@@ -76,8 +86,26 @@ class Recording:
 
 def spelled(case):
     """Return a case as a reader writes it: ``B4 H16 G16 T4096 S4096 D64 float16 causal``."""
-    sizes, dtype, causal = case
-    return " ".join([*(f"{letter}{size}" for letter, size in sizes), dtype, *(["causal"] if causal else [])])
+    sizes, dtype, causal, variant = case
+    words = [*(f"{letter}{size}" for letter, size in sizes), dtype, "causal" if causal else "", variant]
+    return " ".join(word for word in words if word)
+
+
+def spoken_speed(ms, flop, moved=0):
+    """Return a speed in words: GB/s where bytes are what counts, TFLOP/s else.
+
+    >>> spoken_speed(2.0, flop=4 * 10**12), spoken_speed(2.0, flop=10, moved=10**9)
+    ('2e+03 TFLOP/s', '500 GB/s')
+    """
+    return f"{moved / ms / 1e6:,.0f} GB/s" if moved else f"{flop / ms / 1e9:.3g} TFLOP/s"
+
+
+def spoken_share(peer, result):
+    """Return how fast a result is, in percent of a peer's speed, or nothing without a peer."""
+    if peer is None:
+        return ""
+    percent = 100 * peer.ms / result.ms
+    return f"{percent:,.0f} %" if percent >= 100 else f"{percent:.3g} %"
 
 
 @functools.cache
@@ -94,9 +122,10 @@ def read(path):
             technique=row["technique"],
             name=row.get("rung") or row["peer"],
             is_peer="rung" not in row,
-            case=(tuple(row["sizes"].items()), row["dtype"], bool(row["causal"])),
+            case=(tuple(row["sizes"].items()), row["dtype"], bool(row["causal"]), row.get("variant", "")),
             ms=row["ms"],
             flop=row["flop"],
+            bytes=row.get("bytes", 0),
         )
         for row in data["results"]
     )

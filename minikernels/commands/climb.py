@@ -8,7 +8,7 @@ from rich.markup import escape
 from minikernels import catalog
 from minikernels.bench import ladder
 from minikernels.bench.climb import climb
-from minikernels.bench.recorded import recordings, spelled
+from minikernels.bench.recorded import recordings, spelled, spoken_share
 from minikernels.commands import arguments as read
 from minikernels.commands import console, pages
 
@@ -66,7 +66,7 @@ def described(technique, step, dtype):
         data[name] = traffic and {**traffic.as_dict(), "hbm_bytes": traffic.hbm_bytes}
     data["predicted_equals_counted"] = step.agrees
     data["recorded"] = [
-        {"gpu": recording.gpu, "case": spelled(result.case), "ms": result.ms, "tflops": result.tflops,
+        {"gpu": recording.gpu, "case": spelled(result.case), "ms": result.ms, "speed": result.speed,
          "production": peer and peer.name, "of_production": peer and peer.ms / result.ms}
         for recording, result, peer in recorded(technique, step.rung, dtype)]
     return data
@@ -152,7 +152,7 @@ def on_gpus(technique, rung, dtype):
         result, peer = found[recording]
         other = "" if result.case[1] == dtype else f" ({result.case[1]})"
         yield console.duration(result.ms / 1000) + other
-        yield f"{100 * peer.ms / result.ms:.3g} %" if peer else ""
+        yield spoken_share(peer, result)
 
 
 def complaints(steps):

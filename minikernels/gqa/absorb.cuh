@@ -75,13 +75,16 @@ __device__ void widen(float (&wide)[VEC], const Chunk& chunk) {
   for (int i = 0; i < VEC; i++) wide[i] = static_cast<float>(chunk.item[i]);
 }
 
-// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head.
+// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head. A warp that will absorb
+// none of the block's `keys` reads nothing.
 __device__ void load_queries(
     float (&q_reg)[HEADS][VEC],
     const element* __restrict__ q,  // (heads, D)
     int heads,
+    int keys,
     float scale_log2e) {
   const int column = threadIdx.x % LANES;
+  if (threadIdx.x / 32 * STEP >= keys) heads = 0;
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     widen(q_reg[h], load_16(q + h * D + column * VEC, h < heads && column < CHUNKS));

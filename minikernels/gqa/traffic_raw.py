@@ -1,7 +1,6 @@
 """HBM traffic of the CUDA C++ rungs of decode, in closed form; as `minikernels.gqa.traffic`, which exports them.
 
-v6_stream_k leaves out where its blocks look up ``lengths`` and ``ends``: a few bytes a block. How many blocks share the
-work depends on the GPU, by default one with 132 multiprocessors.
+How many blocks share the work depends on the GPU, by default one with 132 multiprocessors.
 """
 
 import numpy as np
@@ -9,7 +8,8 @@ import numpy as np
 from minikernels.core.sectors import Access, heads, rows, run, span
 from minikernels.gqa import schedule
 
-FLOAT, CHUNK, THREADS, WARPS, UNROLL = 4, 16, 128, 4, 4
+FLOAT = INT = 4  # bytes
+CHUNK, THREADS, WARPS, UNROLL = 16, 128, 4, 4
 MULTIPROCESSORS = 132
 
 
@@ -20,7 +20,8 @@ class Tile:
         self.chunks = D * itemsize // CHUNK
         self.lanes = 1 << (self.chunks - 1).bit_length()
         self.row_keys = 32 // self.lanes  # rows of one request
-        self.keys = WARPS * self.row_keys * UNROLL
+        self.step = self.row_keys * UNROLL  # keys that a warp takes at a time
+        self.keys = WARPS * self.step
         self.parts = [min(8, R - first) for first in range(0, R, 8)]  # query heads of each block of a group
         self.resident = {1: 4, 2: 4, 3: 3, 4: 3}.get(self.parts[0], 2)
 
@@ -29,14 +30,24 @@ class Tile:
         return rows(first, keys, self.chunks, CHUNK, group=self.row_keys, width=self.lanes)
 
     def query(self, first, held, D, itemsize):
-        """Return the cost of `held` query rows read by all four warps, each request by every group of lanes."""
+        """Return the cost of `held` query rows read by one warp, each request by every group of its lanes."""
         sectors = sum(span(first + h * D * itemsize, D * itemsize) for h in range(held))
-        return Access(held, sectors, held * self.row_keys * D * itemsize).times(WARPS)
+        return Access(held, sectors, held * self.row_keys * D * itemsize)
+
+    def busy(self, keys):
+        """Return how many warps of a block that gets so many keys have some of them."""
+        return min(WARPS, -(-keys // self.step))
+
+    def busy_in_shares(self, length, count):
+        """Return the same summed over `count` blocks that share the keys of a sequence in whole tiles."""
+        tiles = -(-length // self.keys)
+        share = -(-tiles // count) * self.keys
+        return sum(self.busy(max(0, min(share, length - n * share))) for n in range(count))
 
 
-def each_row(B, G, R, D, itemsize, parts, cost):
-    """Return the sum of ``cost(first_byte, heads)`` over the rows of q, or of o."""
-    before = np.cumsum([0, *parts])
+def each_row(B, G, R, D, itemsize, parts, cost, sequence=0):
+    """Return the sum of ``cost(first_byte, heads)`` over the rows of q, or of o, in B sequences from `sequence` on."""
+    before = np.cumsum([0, *parts]) + sequence * G * R
     return sum((heads(B * G, R * D * itemsize, lambda first, at=at, n=n: cost(first + at * D * itemsize, n))
                 for at, n in zip(before, parts)), Access())
 
@@ -64,7 +75,7 @@ def over_slots(slots, HEADS, cost):
 
 
 def v4_wide_loads(B, H, G, S, D, itemsize, lengths):
-    """Each row of the cache read whole, once for up to 8 query heads; every warp reads q."""
+    """Each row of the cache read whole, once for up to 8 query heads; every warp with keys reads q."""
     R = H // G
     tile = Tile(R, D, itemsize)
     loads, o = common(B, G, R, S, D, itemsize, lengths, tile, 1)
@@ -97,10 +108,26 @@ def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MU
 def common(B, G, R, S, D, itemsize, lengths, tile, count):
     """Return the loads of lengths, q, K and V by `count` blocks a row, and the stores of o."""
     blocks = B * G * len(tile.parts) * count
-    lookups = Access(blocks * WARPS, blocks * WARPS, blocks * THREADS * 4)
-    q = each_row(B, G, R, D, itemsize, tile.parts, lambda first, n: tile.query(first, n, D, itemsize)).times(count)
+    q = Access()
+    for b, length in enumerate(lengths):
+        once = each_row(1, G, R, D, itemsize, tile.parts, lambda first, n: tile.query(first, n, D, itemsize), b)
+        q += once.times(tile.busy_in_shares(length, count))
     o = each_row(B, G, R, D, itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
-    return lookups + q + cache(G, S, D, itemsize, lengths, tile), o
+    return lookups(blocks) + q + cache(G, S, D, itemsize, lengths, tile), o
+
+
+def lookups(count):
+    """Return the cost of every thread of a block reading the same number of an index array, `count` times."""
+    return Access(WARPS, WARPS, THREADS * INT).times(count)
+
+
+def searches(b, B):
+    """Return how many numbers of ``ends`` the binary search for sequence b reads."""
+    low, high, count = 0, B - 1, 0
+    while low < high:
+        middle = (low + high) // 2
+        low, high, count = (low, middle, count + 1) if middle >= b else (middle + 1, high, count + 1)
+    return count
 
 
 def cache(G, S, D, itemsize, lengths, tile):
@@ -122,12 +149,16 @@ def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=M
     before = np.cumsum([0, *parts])
     loads, stores = cache(G, S, D, itemsize, lengths, tile), Access()
     stores += each_row(B, G, R, D, itemsize, parts, lambda first, n: run(first, n * D, itemsize))
+    loads += lookups(len(plan.places))  # the last of ends, by each block
+    loads += lookups(sum(2 + (b > 0) for b in range(B)) * per_sequence)  # ends, by the kernel that merges
     pieces = 0
     for place, work in enumerate(plan.places):
         for piece in work:
             g, part = divmod(piece.row, len(parts))
             held, head = parts[part], (piece.b * G + g) * R + int(before[part])
-            loads += tile.query(head * D * itemsize, held, D, itemsize)
+            loads += lookups(searches(piece.b, B) + (piece.b > 0) + 2)  # ends around b, and its length
+            keys = min(lengths[piece.b], (piece.first + piece.tiles) * tile.keys) - piece.first * tile.keys
+            loads += tile.query(head * D * itemsize, held, D, itemsize).times(tile.busy(keys))
             pieces += 1
             if piece.tiles < tiles[piece.b]:
                 slot = (2 * place + (piece.first == 0)) * parts[0] * 8 % 32

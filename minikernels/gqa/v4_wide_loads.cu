@@ -19,11 +19,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v4_wide_loads(
   __shared__ Shared shared;
   const Rows rows(blockIdx.x);
   const size_t b = blockIdx.y, out = (b * G * R + rows.head) * D, cache = (b * G + rows.g) * S * D;
+  const int length = lengths[b];
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + out, rows.heads, scale_log2e);
+  load_queries(q_reg, q + out, rows.heads, length, scale_log2e);
   clear(s);
-  absorb(s, q_reg, k + cache, v + cache, 0, lengths[b]);
+  absorb(s, q_reg, k + cache, v + cache, 0, length);
   gather(shared, s);
   write_output(o + out, shared, rows.heads);
 }

@@ -21,11 +21,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
   const size_t b = blockIdx.z, cache = (b * G + rows.g) * S * D;
   const int length = lengths[b], tiles = (length + TILE - 1) / TILE;
   const int share = (tiles + gridDim.x - 1) / gridDim.x * TILE, begin = blockIdx.x * share;
+  const int end = min(length, begin + share);
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, scale_log2e);
+  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, end - begin, scale_log2e);
   clear(s);
-  absorb(s, q_reg, k + cache, v + cache, begin, min(length, begin + share));
+  absorb(s, q_reg, k + cache, v + cache, begin, end);
   gather(shared, s);
   const size_t slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared, rows.heads);

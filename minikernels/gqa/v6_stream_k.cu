@@ -50,11 +50,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v6_stream_k(
     const size_t out = (static_cast<size_t>(run.b) * G * R + rows.head) * D;
     const size_t cache = (static_cast<size_t>(run.b) * G + rows.g) * S * D;
     const int tile = place - run.first, last = min(run.tiles, stop - run.first);
+    const int begin = tile * TILE, end = min(lengths[run.b], last * TILE);
     float q_reg[HEADS][VEC];
     State s;
-    load_queries(q_reg, q + out, rows.heads, scale_log2e);
+    load_queries(q_reg, q + out, rows.heads, end - begin, scale_log2e);
     clear(s);
-    absorb(s, q_reg, k + cache, v + cache, tile * TILE, min(lengths[run.b], last * TILE));
+    absorb(s, q_reg, k + cache, v + cache, begin, end);
     __syncthreads();  // every thread is done with the last row's states before they are overwritten
     gather(shared, s);
     const size_t slot = 2 * blockIdx.x + (tile == 0);

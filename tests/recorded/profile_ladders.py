@@ -15,6 +15,7 @@ from tests.counters.ncu import METRICS, profiled, version
 from tests.recorded.cases import CASES
 
 MARK = "between_two_cases"  # an empty kernel
+CUPY = ("cupy_", "DeviceScan", "DeviceReduce", "DeviceRadixSort")  # how CuPy's own kernels, which fill and sum, begin
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
 
@@ -34,12 +35,12 @@ def launch_all(names):
 
 
 def cases(launches):
-    """Return the counts of each case, summed over its kernels but CuPy's own, which fill and cast arrays."""
+    """Return the counts of each case, summed over its kernels but CuPy's own."""
     counts = []
     for kernel, found in launches:
         if kernel.startswith(MARK):
             counts.append(dict.fromkeys(SHOWN, 0) | {"kernels": 0})
-        elif counts and not kernel.startswith("cupy_"):
+        elif counts and not kernel.startswith(CUPY):
             counts[-1] = {n: counts[-1][n] + found[n] for n in SHOWN} | {"kernels": counts[-1]["kernels"] + 1}
     return counts
 

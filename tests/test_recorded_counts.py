@@ -1,0 +1,112 @@
+"""Closed forms and the SIMT machine's counts equal what a GPU's own counters said of every ladder's kernels.
+
+`python -m tests.recorded.profile_ladders` makes the recordings.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minikernels import catalog, simt
+from minikernels.core.traffic import Traffic
+from tests.recorded.cases import CASES
+
+FOLDER = Path(__file__).parent / "recorded"
+RECORDED = {name: json.loads((FOLDER / f"ncu_{name}.json").read_text("utf-8")) for name in CASES}
+GLOBAL = ("load_requests", "load_sectors", "store_requests", "store_sectors")
+SHARED = ("shared_load", "shared_store")
+COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another program than the source says
+    "flash-v2_keys_outside-B1-H4-G2-T200-S300-D64-float32-causal":
+        "fewer loads, most likely none for rows that do not see the key tile",
+    "flash-v2_tiled-B1-H4-G2-T70-S45-D40-float16-causal":
+        "unrolling peels off a step of 8 threads, which then run ahead of their warp",
+}
+MERGED = {  # rungs whose neighbouring loads from shared memory the compiler turns into one of 64 or 128 bits
+    "flash-v2_tiled": "k_smem[s, 4i] to [s, 4i+3], a row of K at a time",
+    "flash-v2_keys_outside": "the same loop over a row of K and of V",
+    "gqa-v3_warp_dot": "the eight warps' m and l, side by side",
+}
+ARBITRATED = {  # rungs whose conflicts differed by up to a few hundred between two recordings of the same launches
+    "flash-v1_three_pass": "sums of a block, while the loads of the next columns arrive",
+    "flash-v2_keys_outside": "a tile of keys is stored, while the states of the rows arrive",
+    "flash-v3_split_rows": "a tile of keys is stored, while the next of its loads arrive",
+}
+
+
+def identity(name, case):
+    words = [name, case["rung"], *(f"{letter}{n}" for letter, n in case["sizes"].items()), case["dtype"]]
+    return "-".join([*words, *(option for option, on in case["options"].items() if on)])
+
+
+def parameters(kinds, reasons):
+    """Yield the recorded cases of rungs of these kinds, those with a reason marked as expected to differ."""
+    for name, recording in RECORDED.items():
+        technique = catalog.technique(name)
+        for case in recording["cases"]:
+            if technique.rung(case["rung"]).kind in kinds:
+                label = identity(name, case)
+                marks = [pytest.mark.xfail(reason=reasons[label], strict=True)] if label in reasons else []
+                yield pytest.param(technique, case, id=label, marks=marks)
+
+
+def made(technique, case):
+    return technique.random(case["sizes"], case["dtype"], **case["options"])
+
+
+def counted(technique, case):
+    """Return what the SIMT machine counts of the same launch."""
+    with simt.collect() as launches:
+        technique.run(technique.rung(case["rung"]), made(technique, case))
+    assert len(launches) == case["counts"]["kernels"]
+    return sum((launch.traffic for launch in launches), Traffic()).as_dict()
+
+
+def picked(traffic, names):
+    return {name: getattr(traffic, name) for name in names}
+
+
+@pytest.mark.parametrize(("technique", "case"), list(parameters(("numba", "raw"), COMPILED_OTHERWISE)))
+def test_closed_form_equals_the_counters_of_the_gpu(technique, case):
+    predicted = technique.traffic(technique.rung(case["rung"]), made(technique, case))
+    assert picked(predicted, GLOBAL) == {name: case["counts"][name] for name in GLOBAL}
+
+
+@pytest.mark.parametrize(("technique", "case"), list(parameters(("numba",), COMPILED_OTHERWISE)))
+def test_the_machine_counts_what_the_gpu_counts(technique, case):
+    """Global requests and sectors, shared wavefronts and conflicts; the compiler's and the hardware's part is named.
+
+    A wavefront more than the addresses need is a conflict to the GPU's counter, also one that waits because arriving
+    data of a global load hold the banks: the ladders in `ARBITRATED` show some, and never the same number twice.
+    """
+    mine, hardware, rung = counted(technique, case), case["counts"], f"{technique.name}-{case['rung']}"
+    assert {name: mine[name] for name in GLOBAL} == {name: hardware[name] for name in GLOBAL}
+    for way in SHARED:
+        wavefronts, conflicts = f"{way}_wavefronts", f"{way}_conflicts"
+        waited = hardware[conflicts] - mine[conflicts]
+        assert waited == 0 or (rung in ARBITRATED and 0 < waited < hardware[wavefronts] / 6)
+        needed = hardware[wavefronts] - waited
+        assert needed == mine[wavefronts] or (way == "shared_load" and rung in MERGED and needed < mine[wavefronts])
+
+
+def test_every_kernel_of_the_ladders_is_profiled():
+    for name, recording in RECORDED.items():
+        kernels = {rung.name for rung in catalog.technique(name).rungs if rung.kind == "numba"}
+        assert {case["rung"] for case in recording["cases"]} >= kernels
+        found = [(case["rung"], case["sizes"], case["dtype"], case["options"]) for case in recording["cases"]]
+        assert found == CASES[name], f"{name}: profile the ladder again"
+
+
+@pytest.mark.parametrize("rung", ["v4_register_tiles", "v5_mma"])
+@pytest.mark.parametrize("D", [64, 128])
+def test_raw_rungs_of_flash_meet_no_bank_conflicts_at_usual_widths(rung, D):
+    for case in RECORDED["flash"]["cases"]:
+        if case["rung"] == rung and case["sizes"]["D"] == D and case["sizes"]["T"] == 200:
+            assert case["counts"]["shared_load_conflicts"] == case["counts"]["shared_store_conflicts"] == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_provenance_says_where_the_counts_come_from(name):
+    about = RECORDED[name]["provenance"]
+    assert about["gpu"].startswith("NVIDIA")
+    assert {"compute", "driver", "cuda", "versions", "ncu"} <= set(about)
