@@ -269,7 +269,7 @@ check("02.6")
 # %% [markdown]
 # ## Bytes are not time
 #
-# What the ladder's kernels took on a real GPU, recorded by `python -m minikernels.bench`; the line is the fastest
+# What the ladder's kernels took on a real GPU, recorded by `minikernels bench`; the line is the fastest
 # production kernel on the same input. A rung that moves fewer bytes is not always faster: once HBM no longer limits,
 # registers, shared memory and the exponential unit do. Only a measurement says which.
 

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from minikernels import catalog, cli
-from minikernels.bench import inputs, machine
+from minikernels import catalog, cli, launch
+from minikernels.bench import inputs, machine, record
 from minikernels.commands import lab
+from minikernels.core.errors import DeviceError
 
 SMALL = ["--random", "1,2,1,17,40,8"]
 
@@ -235,6 +237,24 @@ def test_doctor_fails_where_something_needed_is_missing(minikernels, monkeypatch
     code, out, _ = minikernels("doctor")
     assert code == 1
     assert "pip install 'numba>=0.65'" in out
+
+
+@pytest.mark.parametrize("counters", [[], ["--counters"]], ids=["time", "counters"])
+def test_bench_needs_a_gpu_and_says_so_in_one_line(minikernels, monkeypatch, counters):
+    def missing(*_, **__):
+        raise DeviceError("measuring needs a GPU")
+    monkeypatch.setattr(launch, "require_gpu", missing)
+    assert minikernels("bench", "flash", *counters) == (1, "", "minikernels: measuring needs a GPU\n")
+
+
+def test_bench_measures_what_is_named_and_says_where_the_results_are(minikernels, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(record, "run", lambda names, out, say: (asked.append((names, out)), say("one line"), out)[-1])
+    code, out, _ = minikernels("bench", "gqa", "--out", "results/new")
+    assert (code, asked) == (0, [(["gqa"], Path("results/new"))])
+    assert out.splitlines() == ["one line", "written: results/new"]
+    assert (tmp_path / "results/new").is_dir()
+    assert minikernels("bench", "flahs")[2] == "minikernels: unknown technique 'flahs'; did you mean 'flash'?\n"
 
 
 def test_lab_opens_the_notebook_of_a_technique(minikernels, monkeypatch):

@@ -1,19 +1,16 @@
 """Closed forms and the SIMT machine's counts equal what a GPU's own counters said of every ladder's kernels.
 
-`python -m tests.recorded.profile_ladders` makes the recordings.
+``minikernels bench --counters`` makes the recordings.
 """
-
-import json
-from pathlib import Path
 
 import pytest
 
 from minikernels import catalog, simt
+from minikernels.bench import counters, ncu
+from minikernels.bench.counter_cases import CASES
 from minikernels.core.traffic import Traffic
-from tests.recorded.cases import CASES
 
-FOLDER = Path(__file__).parent / "recorded"
-RECORDED = {name: json.loads((FOLDER / f"ncu_{name}.json").read_text("utf-8")) for name in CASES}
+RECORDED = {name: counters.read(name) for name in CASES}
 GLOBAL = ("load_requests", "load_sectors", "store_requests", "store_sectors")
 SHARED = ("shared_load", "shared_store")
 COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another program than the source says
@@ -93,8 +90,8 @@ def test_every_kernel_of_the_ladders_is_profiled():
     for name, recording in RECORDED.items():
         kernels = {rung.name for rung in catalog.technique(name).rungs if rung.kind == "numba"}
         assert {case["rung"] for case in recording["cases"]} >= kernels
-        found = [(case["rung"], case["sizes"], case["dtype"], case["options"]) for case in recording["cases"]]
-        assert found == CASES[name], f"{name}: profile the ladder again"
+        found = [{key: x for key, x in case.items() if key != "counts"} for case in recording["cases"]]
+        assert found == [counters.described(case) for case in CASES[name]], f"{name}: profile the ladder again"
 
 
 @pytest.mark.parametrize("rung", ["v4_register_tiles", "v5_mma"])
@@ -110,3 +107,22 @@ def test_provenance_says_where_the_counts_come_from(name):
     about = RECORDED[name]["provenance"]
     assert about["gpu"].startswith("NVIDIA")
     assert {"compute", "driver", "cuda", "versions", "ncu"} <= set(about)
+
+
+def test_launches_are_summed_by_case_without_cupys_own():
+    one = dict.fromkeys(ncu.METRICS, 2)
+    rows = [("cupy_fill", one), (counters.MARK, one), ("scores_kernel", one), ("cupy_copy__float32", one),
+            ("values_kernel", one), (counters.MARK, one), ("DeviceScanKernel", one), ("v1_x", one)]
+    first, second = counters.by_case(rows)
+    assert (first["load_requests"], first["kernels"]) == (4, 2)
+    assert (second["shared_store_conflicts"], second["kernels"]) == (2, 1)
+
+
+def test_ncus_table_is_read_by_launch_and_metric():
+    head = '"ID","Kernel Name","Metric Name","Metric Value"'
+    rows = [f'"{n}","k{n}","{metric}","{n + 1},00{i % 10}"' for n in range(2) for i, metric in
+            enumerate(ncu.METRICS.values())]
+    table = "\n".join([head, *rows])
+    (first, counts), (second, _) = ncu.launches(table + '\n"1","k1","another__metric.sum","7"')
+    assert (first, second) == ("k0", "k1")
+    assert (counts["load_requests"], counts["load_sectors"]) == (1000, 1001)

@@ -1,6 +1,6 @@
 """Time every rung on the GPU at hand, beside every production kernel that can be imported, and write the results.
 
-``python -m minikernels.bench`` measures all cases; ``run`` some of them. A rung is held to the oracle on the very input
+``minikernels bench`` measures all cases; ``run`` some of them. A rung is held to the oracle on the very input
 that it is timed on, and a wrong one is not timed.
 """
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from minikernels.bench.ncu import METRICS, profiled, version
 from tests.counters.cases import CASES
-from tests.counters.ncu import METRICS, profiled, version
 
 
 def launch_all():

@@ -1,11 +1,16 @@
-"""Nsight Compute: run a module of these tests under it, and read the table that it prints."""
+"""Nsight Compute: run a module under it, and read the table that it prints."""
 
 import csv
 import io
+import shutil
 import subprocess
 import sys
 
-METRICS = {
+from minikernels.core.errors import DeviceError
+
+__all__ = ["METRICS", "profiled", "version"]
+
+METRICS = {  # field of Traffic -> hardware counter
     "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
     "load_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum",
     "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
@@ -22,19 +27,32 @@ METRICS = {
 
 
 def profiled(module, *arguments):
-    """Run ``python -m module arguments`` under ncu; return (kernel name, {metric: count}) a launch, in order."""
+    """Run ``python -m module arguments`` under ncu; return (kernel name, {metric: count}) a launch, in order.
+
+    Raises
+    ------
+    DeviceError
+        If there is no ncu, or it fails: what it said ends the message.
+    """
+    if shutil.which("ncu") is None:
+        raise DeviceError("counting needs ncu, NVIDIA's Nsight Compute, which comes with the CUDA toolkit")
     command = ["ncu", "--clock-control", "none", "--csv", "--metrics", ",".join(METRICS.values())]
     done = subprocess.run([*command, sys.executable, "-m", module, *arguments], capture_output=True, text=True,
                           check=False)
     start = done.stdout.find('"ID"')
     if start < 0 or done.returncode:
-        sys.exit(f"ncu failed\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    names, launches = {metric: name for name, metric in METRICS.items()}, {}
-    for row in csv.DictReader(io.StringIO(done.stdout[start:])):
+        raise DeviceError(f"ncu failed: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+    return launches(done.stdout[start:])
+
+
+def launches(table):
+    """Return what `profiled` does from ncu's table, which has one row for every launch and metric."""
+    names, found = {metric: name for name, metric in METRICS.items()}, {}
+    for row in csv.DictReader(io.StringIO(table)):
         if row["Metric Name"] in names:
-            _, counts = launches.setdefault(int(row["ID"]), (row["Kernel Name"], {}))
+            _, counts = found.setdefault(int(row["ID"]), (row["Kernel Name"], {}))
             counts[names[row["Metric Name"]]] = int(float(row["Metric Value"].replace(",", "")))
-    return [launches[key] for key in sorted(launches)]
+    return [found[key] for key in sorted(found)]
 
 
 def version():

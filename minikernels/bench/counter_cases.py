@@ -1,5 +1,7 @@
 """What is profiled of every ladder: technique -> (rung, sizes by letter, dtype, options of the input)."""
 
+__all__ = ["CASES"]
+
 BOTH = ("float32", "float16")
 
 FLASH = {"B": 1, "H": 4, "G": 2, "T": 200, "S": 300, "D": 64}  # ragged in T and S, two query heads a group
