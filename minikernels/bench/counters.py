@@ -17,7 +17,7 @@ from minikernels.core.errors import DeviceError
 __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
-MARK = "between_two_cases"  # an empty kernel
+MARK = "between_two_cases"  # an empty kernel, in mark.cu
 CUPY = ("cupy_", "DeviceScan", "DeviceReduce", "DeviceRadixSort")  # how CuPy's own kernels, which fill and sum, begin
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
@@ -90,14 +90,12 @@ def by_case(launches):
 
 def launch_all(names):
     """Run every case once, in order, with a mark before each."""
-    import cupy
-
-    mark = cupy.RawKernel(f'extern "C" __global__ void {MARK}() {{}}', MARK)
+    mark = launch.raw(Path(__file__).parent / "mark.cu", MARK)
     for name in names:
         technique = catalog.technique(name)
         for rung, sizes, dtype, options in CASES[name]:
             there = on_gpu(technique.random(sizes, dtype, **options))
-            mark((1,), (1,), ())
+            mark[1, 1]()
             outputs = technique.run(technique.rung(rung), there)
             launch.to_numpy(next(iter(outputs.values())))  # waits for the GPU
 
