@@ -1,12 +1,13 @@
 """What every test may lean on: where GPU and browser tests run, and a browser page without a network."""
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
 
 from minikernels import launch
-from minikernels.bench.machine import chromium
+from minikernels.bench.machine import chromium, driver
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER_FLAGS = [
@@ -16,7 +17,24 @@ BROWSER_FLAGS = [
 ]
 
 
+MOST_WORKERS = 6  # each collects all tests, and holds a few hundred megabytes
+
 no_gpu_because = functools.cache(launch.no_gpu_because)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Say how many processes ``-n auto``, which pyproject.toml asks for, runs the tests in; 0 is this one.
+
+    A whole folder is worth several; single files are not. Beside a GPU there is one, for its tests time the GPU.
+    """
+    folders = all(Path(word).is_dir() for word in config.args)
+    return min(processors(), MOST_WORKERS) if folders and not config.option.collectonly and not driver()[1] else 0
+
+
+def processors():
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pytest_collection_modifyitems(items):
