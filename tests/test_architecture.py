@@ -1,6 +1,7 @@
 """The arrows of the design, the style that ruff can check, and the sizes of files."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def run(*command):
     return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
 
 
+@functools.cache
 def imports(path):
     """Return the dotted names that a file imports, wherever in it the import stands."""
     names = set()
