@@ -5,10 +5,9 @@ from minikernels.grading.plugin import (
     pytest_configure,
     pytest_runtest_makereport,
     pytest_terminal_summary,
-    pytest_xdist_auto_num_workers,
     rng,
     submission,
 )
 
-__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary",
-           "pytest_xdist_auto_num_workers", "rng", "submission"]
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary", "rng",
+           "submission"]

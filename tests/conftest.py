@@ -22,14 +22,19 @@ MOST_WORKERS = 6  # each collects all tests, and holds a few hundred megabytes
 no_gpu_because = functools.cache(launch.no_gpu_because)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """Say how many processes ``-n auto``, which pyproject.toml asks for, runs the tests in; 0 is this one.
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run whole folders of tests in several processes, where pytest-xdist is there and nobody says how many.
 
-    A whole folder is worth several; single files are not. Beside a GPU there is one, for its tests time the GPU.
+    Single files are not worth it. Beside a GPU there is one process, for its tests time the GPU.
     """
-    folders = all(Path(word).is_dir() for word in config.args)
-    return min(processors(), MOST_WORKERS) if folders and not config.option.collectonly and not driver()[1] else 0
+    options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of those processes, or was started by a test in one
+        return
+    if not config.pluginmanager.hasplugin("xdist") or options.numprocesses is not None or options.collectonly:
+        return
+    if all(Path(word).is_dir() for word in config.args) and not driver()[1]:
+        options.numprocesses, options.dist = min(processors(), MOST_WORKERS), "worksteal"
 
 
 def processors():

@@ -15,8 +15,8 @@ from minikernels.grading.report import Graded, points_table
 from minikernels.grading.sandbox import Limits
 from minikernels.grading.submission import Submission
 
-__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary",
-           "pytest_xdist_auto_num_workers", "rng", "submission"]
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary", "rng",
+           "submission"]
 
 
 def pytest_addoption(parser):
@@ -26,12 +26,6 @@ def pytest_addoption(parser):
     group.addoption("--seed", type=int, default=0, help="seed of the inputs (0); a grader may keep its own to itself")
     group.addoption("--time-limit", type=int, default=Limits.seconds, metavar="SECONDS",
                     help="processor time of a call of a NumPy exercise")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """Grade in one process: most tests here take less time than a second process takes to start."""
-    return 0
 
 
 def pytest_configure(config):
