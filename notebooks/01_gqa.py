@@ -249,7 +249,8 @@ print(f"busy: {fixed[4].efficiency:.0%} with 4 shares, {stream.efficiency:.0%} w
 # ## 6. What fewer heads cost
 #
 # A multi-head model can be made to share: average the key and value heads of each group (`gqa.pool_heads`), then
-# train a little longer. The tiny model was trained on another 5 % of the bytes.
+# train a little longer: here for another 5 % of the steps. "aligned" heads were turned towards each other first, in a
+# way that changes nothing but their mean; `gqa2` and `mqa` are made so.
 #
 # **Predict**: mha costs 8 key/value heads a token. How many bits per byte does its conversion to G = 2 cost, before any
 # more training?
@@ -280,7 +281,7 @@ for name in ("mha", "gqa2", "mqa"):
 
 # %% [markdown]
 # **Explain**: averaged heads are no head that any query was trained with, so the conversion alone breaks this model.
-# Short training mends it, better from means than from first or random heads. What stays is a small loss in bits, for
+# Short training mends it, best from aligned means, worst from random heads. What stays is a small loss in bits, for
 # a cache $H/G$ times smaller and a decoding step that reads as much less.
 #
 # **Exercise 01.1**: pool the heads of a projection. Graded on values, for any G from 1 to H.
