@@ -91,6 +91,7 @@ def test_a_pupil_comes_nearer_to_its_teacher_and_leaves_it_as_it_is(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_captured_update_is_that_of_python(dropout):
     if not torch.cuda.is_available():

@@ -206,6 +206,29 @@ def test_recordings_are_of_the_shipped_weights(name):
     assert {key: value["digest"] for key, value in models.items()} == {key: m.load(key).digest for key in models}
 
 
+def test_readme_states_what_is_recorded():
+    readme = (RECORDED.parent / "README.md").read_text()
+    scores = json.loads((RECORDED / "scores.json").read_text())["models"]
+    for name, label in [*((name, f"`{name}`") for name in weights.NAMES), ("teacher", "the teacher, not shipped")]:
+        row = " | ".join(f"{scores[name]['held_out'][how]:.3f}" for how in ("512", "512_after_256", "2048"))
+        assert f"| {label} | {row} |" in readme
+        assert name == "teacher" or f"{scores[name]['parameters']:,} |" in readme
+    for name, bits in scores["mha"]["compressors"].items():
+        assert f"| {name}, whole text | {bits:.3f} |" in readme
+    ways = {"mean": "averaged", "aligned": "aligned, then averaged", "first": "first kept", "random": "started anew"}
+    for row in json.loads((RECORDED / "conversions.json").read_text())["rows"]:
+        after = f"{row['uptrained']['512']:.3f}" if "uptrained" in row else "not tried"
+        assert f"| {row['G']} | {ways[row['method']]} | {row['converted']['512']:.3f} | {after} |" in readme
+
+
+def test_every_model_reaches_the_aim_at_context_512():
+    scores = json.loads((RECORDED / "scores.json").read_text())["models"]
+    assert all(scores[name]["held_out"]["512"] <= 1.25 for name in weights.NAMES)
+    run = json.loads((RECORDED / "conversions.json").read_text())
+    assert run["share_of_steps"] == 0.05
+    assert run["from_digest"] == m.load("mha").digest
+
+
 def test_recorded_attention_mass_is_whole():
     statistics = json.loads((RECORDED / "statistics.json").read_text())["models"]
     for model in statistics.values():
