@@ -1,0 +1,5 @@
+"""PagedAttention: keys and values in pages of a shared pool, found through a page table."""
+
+from minikernels.paged.pool import OutOfPagesError, PagePool
+
+__all__ = ["OutOfPagesError", "PagePool"]
