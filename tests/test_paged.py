@@ -221,3 +221,14 @@ def test_more_sequences_than_a_grid_has_room_for_are_refused(rung):
     q, pages = np.zeros((65_536, 1, 1), np.float32), np.zeros((1, 1, 1, 1), np.float32)
     with pytest.raises(ShapeError, match="B=65536 must be at most 65535"):
         paged.decode(q, pages, pages, np.zeros((65_536, 1), np.int32), np.ones(65_536, np.int32), rung=rung)
+
+
+@over("rung", [rung for rung in HERE if rung.startswith("v")])
+def test_a_kernel_makes_nan_of_what_leads_out_of_the_pool(rung):
+    """On a GPU such a sequence has length -1 when the kernel sees it."""
+    arrays = made((2, 4, 2, 8, 16, (20, 33)))
+    arrays[4][0] = -1
+    o = api.DECODE.function(rung)(*arrays, 0.25)
+    assert np.isnan(o[0]).all()
+    part = arrays[0][1:], *arrays[1:3], arrays[3][1:], arrays[4][1:]
+    right(reference.judge(o[1:], *part, 0.25))

@@ -67,7 +67,7 @@ def test_the_kernel_itself_passes(rung):
                       "        warp_smem[cuda.threadIdx.x // 32] = x * 2\n    cuda.syncthreads()  # every warp's sum"),
     ("v3_warp_key", "page, slot = page_table[b, s // P], s % P", "page, slot = page_table[0, s // P], s % P"),
     ("v3_warp_key", "page, slot = page_table[b, s // P], s % P", "page, slot = s // P, s % P"),
-    ("v3_warp_key", "range(warp, lengths[b], WARPS)", "range(warp, lengths[b] // P * P, WARPS)"),
+    ("v3_warp_key", "range(warp, length, WARPS)", "range(warp, length // P * P, WARPS)"),
     ("v3_warp_key", "total += share * l_smem[w, r]", "total += l_smem[w, r]"),
     ("v3_warp_key", "top = g * R + skipped", "top = skipped"),
 ], ids=["wrong-column", "wrong-head", "last-page-whole", "acc-not-rescaled", "l-not-rescaled", "warps-disagree",

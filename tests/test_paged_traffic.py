@@ -5,7 +5,7 @@ import pytest
 
 from minikernels import paged, simt
 from minikernels.core.traffic import Traffic
-from minikernels.paged import numba_reduce, numba_warp, outputs, traffic
+from minikernels.paged import numba_reduce, numba_warp, outputs, raw, traffic, traffic_raw
 from tests.paged_cases import CASES, label, made
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
@@ -96,3 +96,56 @@ def test_sizes_of_blocks_are_those_of_the_kernels():
     for R in range(1, 33):
         parts = traffic.pieces(R)
         assert (parts[0], len(parts), sum(parts)) == (*outputs.chunks(R), R)
+
+
+@over("itemsize", [2, 4])
+@over("case", [(2, 8, 2, 16, 64, (70, 33)), (3, 12, 1, 5, 128, (0, 1, 137)), (1, 6, 3, 128, 40, (127,))], ids=label)
+def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, itemsize):
+    B, H, G, P, D, lengths = case
+    parts, row = -(-H // G // 8), D * itemsize
+    lanes = 1 << (row // 16 - 1).bit_length()  # that share a row, and so a lookup
+    lookups = G * parts * lanes * 4 * (sum(lengths) if P % (128 // lanes) else sum(
+        min(32 // lanes, n - s) for n in lengths for s in range(0, n, 128 // lanes)))
+    cache, query = 2 * parts * G * sum(lengths) * row, 4 * (32 // lanes) * B * H * row
+    v4 = traffic.v4_fetch_ahead(B, H, G, max(lengths), P, D, itemsize, lengths)
+    assert v4.load_bytes == cache + lookups + query + B * G * parts * 128 * 4
+    assert v4.store_bytes == B * H * row
+    v5 = traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=3)
+    assert v5.load_bytes == cache + lookups + 3 * (query + B * G * parts * 128 * 4 + B * H * D * (8 + 4))
+    assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
+    assert traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=1) == v4
+
+
+@over("case", [(2, 8, 2, 16, 64, (70, 33)), (3, 12, 1, 5, 128, (0, 1, 137)), (2, 40, 1, 16, 40, (32, 17))], ids=label)
+def test_the_tensor_core_rung_reads_the_cache_once_for_32_heads(case):
+    B, H, G, P, D, lengths = case
+    parts, steps = -(-H // G // 32), sum(-(-n // 16) for n in lengths)
+    lookups = G * parts * 4 * (32 * steps if P % 16 == 0 else 12 * sum(lengths))
+    cache = 2 * parts * G * sum(lengths) * D * 2
+    v6 = traffic.v6_mma_group(B, H, G, max(lengths), P, D, 2, lengths, count=1)
+    assert v6.load_bytes == cache + lookups + B * H * D * 2 + B * G * parts * 128 * 4
+    assert v6.store_bytes == B * H * D * 2
+    two = traffic.v6_mma_group(B, H, G, max(lengths), P, D, 2, lengths, count=2)
+    assert two.load_bytes == v6.load_bytes + B * H * D * 2 + B * G * parts * 128 * 4 + 2 * B * H * D * (8 + 4)
+    assert two.store_bytes == v6.store_bytes + 2 * B * H * (D * 4 + 8)
+
+
+def test_the_cuda_rungs_are_cut_and_tiled_as_launched():
+    for R in (1, 2, 3, 4, 7, 8, 12, 32, 40):
+        for D, itemsize in ((8, 2), (40, 2), (64, 2), (128, 2), (64, 4), (128, 4)):
+            plain, told = traffic_raw.Tile(R, 16, D, itemsize), raw.constants(R, D, 16, itemsize)
+            assert (plain.held, plain.resident, 4 * plain.step) == (
+                told["HEADS"], told["RESIDENT"], raw.tile_keys(told))
+        mma, told = traffic_raw.MmaTile(R, 16, 64, 2), raw.mma_constants(R, 64, 16)
+        assert (mma.held, mma.resident) == (told["HEADS"], told["RESIDENT"])
+    for args in [(8, 256, 132), (1056, 256, 132), (1, 1, 400), (64, 2048, 264), (512, 128, 396)]:
+        assert traffic_raw.shares(*args) == raw.shares(*args)
+
+
+def test_rows_of_a_request_share_sectors_where_they_meet():
+    """48-byte rows that follow each other in a page end and begin in one sector; strewn pages do not."""
+    case = (1, 2, 1, 4, 24, (8,))
+    in_order = traffic.v4_fetch_ahead(1, 2, 1, 8, 4, 24, 2, (8,), [[0, 1]])
+    assert traffic.v4_fetch_ahead(1, 2, 1, 8, 4, 24, 2, (8,), [[0, 2]]).load_sectors == in_order.load_sectors
+    apart = traffic.v4_fetch_ahead(1, 2, 1, 8, 1, 24, 2, (8,), [range(0, 16, 2)])
+    assert apart.load_sectors > in_order.load_sectors, case

@@ -7,7 +7,7 @@ import numpy as np
 from minikernels.core.errors import DtypeError, ShapeError
 from minikernels.core.numerics import FLOATS, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import Ladder, back, gathered
+from minikernels.launch import Ladder, architecture, back, gathered
 
 DECODE = Ladder("paged", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.decode",
@@ -15,7 +15,10 @@ DECODE = Ladder("paged", {  # rung -> where its function stands, from the equati
     "v1_gather": "numba_cuda.launch_v1_gather",
     "v2_page_table": "numba_cuda.launch_v2_page_table",
     "v3_warp_key": "numba_cuda.launch_v3_warp_key",
-})
+    "v4_fetch_ahead": "raw.launch_v4_fetch_ahead",
+    "v5_split_kv": "raw.launch_v5_split_kv",
+    "v6_mma_group": "raw.launch_v6_mma_group",
+}, takes={"v6_mma_group": ("float16",)})
 
 
 def decode(q, k_pages, v_pages, page_table, lengths, *, scale=None, rung=None):
@@ -84,47 +87,47 @@ def decode(q, k_pages, v_pages, page_table, lengths, *, scale=None, rung=None):
                  page_table=(page_table, ("B", "max_pages")), lengths=(lengths, "B"))
     sizes.divides("G", "H")
     same_dtype(FLOATS, q=q, k_pages=k_pages, v_pages=v_pages)
-    page_table, lengths, bad = checked(page_table, lengths, sizes, place)
+    page_table, lengths = checked(page_table, lengths, sizes, place)
     DECODE.check_place(rung, place)
     scale = score_scale(scale, sizes["D"])
     if 0 in sizes.values():
-        return back(marked(np.zeros_like(q), bad), like)
+        bad = lengths[:, None, None] < 0
+        return back(np.where(bad, q.dtype.type(np.nan), np.zeros_like(q)), like)
     rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k_pages, v_pages))
     DECODE.check_dtype(rung, q=q)
     o = DECODE.function(rung)(q, k_pages, v_pages, page_table, lengths, scale)
-    return back(marked(o.astype(q.dtype, copy=False), bad), like)
+    return back(o.astype(q.dtype, copy=False), like)
 
 
 def checked(page_table, lengths, sizes, place):
-    """Return page_table and lengths as int32, and which sequences (on a GPU) are out of range; None elsewhere.
-
-    On a GPU a sequence that is out of range gets length 0, so that no kernel follows it anywhere.
-    """
+    """Return page_table and lengths as int32; on a GPU, length -1 marks a sequence with something out of range."""
     same_dtype(("int32", "int64"), page_table=page_table)
     same_dtype(("int32", "int64"), lengths=lengths)
     pages, P, max_pages = sizes.unpack(("pages", "P", "max_pages"))
-    wrong_length = (lengths < 0) | (lengths > max_pages * P)
-    used = np.arange(max_pages, like=page_table) * P < lengths[:, None]
-    wrong_page = used & ((page_table < 0) | (page_table >= pages))
     if place == "gpu":
-        bad = wrong_length | wrong_page.any(axis=1)
-        return page_table.astype(np.int32, copy=False), np.where(bad, 0, lengths).astype(np.int32), bad
-    if wrong_length.any():
-        b = int(np.argmax(wrong_length))
+        safe = import_module("minikernels.paged.raw").screened(page_table, lengths, P, pages)
+        return page_table.astype(np.int32, copy=False), safe
+    wrong = (lengths < 0) | (lengths > max_pages * P)
+    if wrong.any():
+        b = int(np.argmax(wrong))
         rule = f"a sequence has 0 to max_pages*P = {max_pages}*{P} = {max_pages * P} tokens"
         raise ShapeError(f"lengths[{b}] is {int(lengths[b])}; {rule}")
-    if wrong_page.any():
-        b, j = (int(i) for i in np.argwhere(wrong_page)[0])
+    used = np.arange(max_pages) * P < lengths[:, None]
+    wrong = used & ((page_table < 0) | (page_table >= pages))
+    if wrong.any():
+        b, j = (int(i) for i in np.argwhere(wrong)[0])
         raise ShapeError(f"page_table[{b}, {j}] is {int(page_table[b, j])}; the pool has the pages 0 to {pages - 1}")
-    return page_table.astype(np.int32, copy=False), lengths.astype(np.int32, copy=False), None
-
-
-def marked(o, bad):
-    """Return o with NaN in the sequences that are `bad`."""
-    return o if bad is None else np.where(bad[:, None, None], o.dtype.type(np.nan), o)
+    return page_table.astype(np.int32, copy=False), lengths.astype(np.int32, copy=False)
 
 
 def fastest_on_gpu(q, k_pages, v_pages):
     """Return the name of the fastest rung that takes these CuPy arrays on this GPU."""
+    raw = import_module("minikernels.paged.raw")
+    for rung in ("v6_mma_group", "v5_split_kv") if architecture() >= raw.NEEDS else ():
+        try:
+            raw.check(q, k_pages, v_pages, rung)
+        except (ShapeError, DtypeError):
+            continue
+        return rung
     wide = import_module("minikernels.paged.numba_warp").WIDTH_LIMIT
     return "v3_warp_key" if q.shape[2] <= wide else "v2_page_table"

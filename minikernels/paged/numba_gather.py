@@ -54,6 +54,8 @@ def decode_gathered(D):
             acc[n] = float32(0)
         m = float32(-math.inf)
         l = float32(0)
+        if length < 0:
+            l = float32(math.nan)  # a sequence that leads out of the pool
         cuda.syncthreads()  # the whole query is written before any thread reads it
 
         for first in range(0, length, SCORES):

@@ -55,16 +55,19 @@ def v3_warp_key(D, P, R, WARPS):
         g, skipped = cuda.blockIdx.x // CHUNKS, cuda.blockIdx.x % CHUNKS * HEADS
         top = g * R + skipped  # first query head of the block
         heads = min(HEADS, R - skipped)
+        length = lengths[b]
 
         for r in range(HEADS):
             m[r] = float32(-math.inf)
             l[r] = float32(0)
+            if length < 0:
+                l[r] = float32(math.nan)  # a sequence that leads out of the pool
             for i in range(PART):
                 o_reg[r, i] = float32(0)
                 q_reg[r, i] = float32(0)
                 if r < heads and lane + 32 * i < D:
                     q_reg[r, i] = float32(q[b, top + r, lane + 32 * i]) * scale
-        for s in range(warp, lengths[b], WARPS):
+        for s in range(warp, length, WARPS):
             page, slot = page_table[b, s // P], s % P
             for i in range(PART):
                 k_reg[i] = float32(0)

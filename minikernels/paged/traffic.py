@@ -15,6 +15,7 @@ import numpy as np
 
 from minikernels.core.sectors import SECTOR, WARP, Access, heads, rows, run, span
 from minikernels.core.traffic import Traffic
+from minikernels.paged import traffic_raw
 
 FLOAT = INT = 4  # bytes of a float32; of a length and of an entry of the page table
 THREADS, SCORES = 128, 1024  # of a block of v1_gather and v2_page_table; scores that it holds at once
@@ -173,3 +174,8 @@ def v3_warp_key(B, H, G, P, D, itemsize, lengths, page_table, warps=4):
     traffic = loads.loads() + o.stores()
     traffic.barriers = blocks  # one before the warps' states are merged
     return traffic
+
+
+v4_fetch_ahead = nothing_if_empty(traffic_raw.v4_fetch_ahead)
+v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
+v6_mma_group = nothing_if_empty(traffic_raw.v6_mma_group)
