@@ -11,7 +11,11 @@ from minikernels import catalog, launch, simt
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from minikernels.core.traffic import Traffic
 
-SMALL = {"BHGTSD": (2, 4, 2, 37, 53, 16), "BHGSD": (3, 6, 2, 53, 16)}  # letters -> sizes that no tile divides
+SMALL = {  # letters -> sizes that no tile divides
+    "BHGTSD": (2, 4, 2, 37, 53, 16),
+    "BHGSD": (3, 6, 2, 53, 16),
+    "BHGSPD": (3, 6, 2, 53, 5, 16),
+}
 RUNGS = [pytest.param(catalog.technique(name), rung, id=f"{name}-{rung.name}")
          for name in catalog.names() for rung in catalog.technique(name).rungs]
 HERE = [case for case in RUNGS if case.values[1].kind != "raw"]  # runs without a GPU

@@ -10,6 +10,7 @@ import pytest
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
 from minikernels.launch.raw_kernels import RawKernel
+from minikernels.paged import raw as paged
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
@@ -47,6 +48,16 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
+BUILDS += [("paged/screen.cu", {"ENTRY_BYTES": e, "LENGTH_BYTES": n}, "sm_80") for e, n in ((4, 4), (8, 8), (4, 8))]
+BUILDS += [(f"paged/{file}.cu", paged.constants(R, D, P, itemsize), architecture)
+           for file in ("v4_fetch_ahead", "v5_split_kv")
+           for R, D, P, itemsize, architecture in [
+               (1, 128, 16, 2, "sm_90"), (4, 128, 16, 2, "sm_80"), (4, 64, 5, 4, "sm_90"), (7, 96, 128, 2, "sm_90"),
+               (8, 128, 1, 4, "sm_80"), (32, 128, 16, 2, "sm_90")]]
+BUILDS += [("paged/v6_mma_group.cu", paged.mma_constants(R, D, P), architecture)
+           for R, D, P, architecture in [
+               (1, 128, 16, "sm_90"), (4, 128, 16, "sm_80"), (7, 96, 1, "sm_90"), (12, 40, 24, "sm_80"),
+               (16, 64, 128, "sm_90"), (32, 128, 16, "sm_90"), (32, 128, 1, "sm_80"), (40, 128, 5, "sm_90")]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
