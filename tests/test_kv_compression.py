@@ -45,7 +45,7 @@ def test_scales_may_stand_by_either_axis(rung, dtype, case):
 
 
 @over("case", MIXED, ids=str)
-@over("rung", ["v2_folded_scales"])
+@over("rung", ["v2_folded_scales"])  # and the rungs after it, on a GPU
 def test_a_rung_that_folds_scales_names_the_axis_it_needs(rung, case):
     q, k_cache, v_cache, lengths = made(case)
     with pytest.raises(ShapeError, match=r"cache has its scales by (channel|token) and rung v\d_.* takes them by"):
@@ -94,7 +94,8 @@ def test_appending_token_by_token_decodes_as_the_whole(rung):
         for cache, x in zip(caches, (k, v)):
             cache.append(x[:, :, s : s + 1])
         q = rng.standard_normal((1, 4, 16)).astype(np.float32)
-        whole = (kv_compression.quantize(x[:, :, : s + 1], axis=axis, **how) for x, axis in ((k, "channel"), (v, "token")))
+        both = (k, "channel"), (v, "token")
+        whole = [kv_compression.quantize(x[:, :, : s + 1], axis=axis, **how) for x, axis in both]
         o = kv_compression.decode(q, *caches, rung=rung)
         np.testing.assert_array_equal(o, kv_compression.decode(q, *whole, rung=rung))
         right(reference.judge(o, q, *caches, np.array([s + 1]), 0.25))

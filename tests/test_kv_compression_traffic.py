@@ -4,7 +4,7 @@ import pytest
 
 from minikernels import kv_compression, simt
 from minikernels.core.traffic import Traffic
-from minikernels.kv_compression import numba_cuda, outputs, traffic
+from minikernels.kv_compression import numba_cuda, outputs, raw, traffic, traffic_raw
 from tests.kv_compression_cases import CASES, Case, made
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
@@ -80,6 +80,43 @@ def test_bytes_of_a_cache_are_those_of_its_arrays():
         _, k_cache, v_cache, _ = made(case, "float16")
         held = traffic.Cache(case.G, case.S, case.D, 2, [case.S] * case.B, case.bits, case.group, case.window)
         assert held.bytes() == k_cache.bytes() + v_cache.bytes()
+
+
+@over("item", [2, 4])
+@over("case", [Case(2, 8, 2, 150, 64, (150, 33)), Case(3, 12, 1, 337, 128, (0, 1, 337), 8),
+               Case(1, 6, 3, 229, 96, (227,), 4, 32, 20)], ids=str)
+def test_the_cuda_rungs_read_the_caches_once(case, item):
+    B, H, G, D = case.B, case.H, case.G, case.D
+    parts, once = -(-H // G // (8 if case.bits == 8 else 4)), B * H * D * item
+    codes = 128 // case.bits  # of a load; each of its lanes reads the scale and the minimum that they share
+    N = max(0, case.S - case.window) // case.group * case.group
+    cache = 0
+    for n in case.lengths:
+        old = min(n, N)
+        cache += 2 * old * D * case.bits // 8 + 2 * (n - old) * D * item
+        cache += 2 * item * (-(-old // case.group) * D + old * D // codes)
+    look = B * G * parts * 128 * 4
+    v3 = form("v3_wide_loads", case, item)
+    assert v3.load_bytes == once + look + parts * G * cache
+    assert v3.store_bytes == once
+    assert form("v4_half2", case, item) == v3
+    v5 = form("v5_split_kv", case, item, count=3)
+    assert v5.load_bytes == 3 * (once + look + B * H * D * (8 + 4)) + parts * G * cache
+    assert v5.store_bytes == once + 3 * B * H * (D * 4 + 8)
+    assert form("v5_split_kv", case, item, count=1) == v3
+
+
+@over("bits", [8, 4])
+@over("group", [7, 16, 64, 128])
+def test_tiles_of_the_cuda_rungs_are_those_of_the_forms(bits, group):
+    for R in (1, 3, 4, 5, 8, 9, 32):
+        for D in (32, 64, 96, 128):
+            tile = traffic_raw.Tile(R, traffic.Cache(1, 500, D, 2, [500], bits, group, 0))
+            made_of = raw.constants(R, D, 2, bits, group, group)
+            assert (tile.parts[0], tile.resident) == (made_of["HEADS"], made_of["RESIDENT"])
+            assert made_of["UNROLL"] == 1 or tile.keys * made_of["UNROLL"] <= group
+    for rows, tiles, places in ((1, 32, 264), (512, 32, 264), (8, 1, 264), (40, 500, 396)):
+        assert raw.splits(rows, tiles, places) == traffic_raw.splits(rows, tiles, places)
 
 
 def test_blocks_of_heads_are_those_of_the_kernels():

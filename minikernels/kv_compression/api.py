@@ -17,6 +17,9 @@ DECODE = Ladder("kv_compression", {  # rung -> where its function stands, from t
     "tiled": "tiled.decode",
     "v1_dequantize": "numba_cuda.launch_v1_dequantize",
     "v2_folded_scales": "numba_cuda.launch_v2_folded_scales",
+    "v3_wide_loads": "raw.launch_v3_wide_loads",
+    "v4_half2": "raw.launch_v4_half2",
+    "v5_split_kv": "raw.launch_v5_split_kv",
 })
 RAW_NEEDS = (8, 0)  # least compute capability
 
@@ -59,8 +62,8 @@ def decode(q, k_cache, v_cache, *, lengths=None, scale=None, rung=None):
 
     Notes
     -----
-    ``o_h = softmax(q_h (k_min + k_scale k_code)^T scale) (v_min + v_scale v_code)``: on a GPU a sequence whose length is
-    not in 0..S comes out as NaN. Work 4*H*D*sum(lengths) FLOP; HBM traffic of each rung in
+    ``o_h = softmax(q_h (k_min + k_scale k_code)^T scale) (v_min + v_scale v_code)``. On a GPU a sequence whose length
+    is not in 0..S comes out as NaN. Work 4*H*D*sum(lengths) FLOP; HBM traffic of each rung in
     `minikernels.kv_compression.traffic`.
 
     References
@@ -97,11 +100,12 @@ def decode(q, k_cache, v_cache, *, lengths=None, scale=None, rung=None):
 
 def here(q, k_cache, v_cache, lengths):
     """Return q, the caches and lengths as NumPy's or CuPy's, q as it came, and where they live."""
-    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+    both = ("k_cache", k_cache), ("v_cache", v_cache)
+    for name, cache in both:
         if not isinstance(cache, QuantizedCache):
             raise DtypeError(f"{name} is of type {type(cache).__name__}; it must be a QuantizedCache, which "
                              "kv_compression.quantize makes of an array")
-    parts = {f"{n}_cache.{part}": x for n, cache in (("k", k_cache), ("v", v_cache)) for part, x in cache.arrays.items()}
+    parts = {f"{name}.{part}": x for name, cache in both for part, x in cache.arrays.items()}
     (q, lengths, *held), like, place = gathered(q=q, lengths=lengths, **parts)
     k_held, v_held = held[: len(ARRAYS)], held[len(ARRAYS) :]
     caches = (replace(cache, **dict(zip(ARRAYS, x))) for cache, x in ((k_cache, k_held), (v_cache, v_held)))
@@ -130,5 +134,12 @@ def marked(o, bad):
 
 
 def fastest_on_gpu(q, k_cache, v_cache):
-    """Return the name of the fastest decode rung that takes these CuPy arrays on this GPU."""
-    return "v2_folded_scales"
+    """Return the name of the fastest decode rung that takes q and these caches of CuPy arrays on this GPU."""
+    try:
+        import_module("minikernels.kv_compression.raw").check(q, k_cache, v_cache, "v5_split_kv")
+    except (ShapeError, DtypeError):
+        pass
+    else:
+        if architecture() >= RAW_NEEDS:
+            return "v5_split_kv"
+    return "v2_folded_scales" if (k_cache.axis, v_cache.axis) == ("channel", "token") else "v1_dequantize"

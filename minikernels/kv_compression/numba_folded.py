@@ -1,4 +1,4 @@
-"""v2_folded_scales: keys' scales go into q once a group of tokens, values' scales into p; codes meet them as they are."""
+"""v2_folded_scales: keys' scales go into q once a group of tokens, values' into p; codes meet them as they are."""
 
 import math
 from functools import cache

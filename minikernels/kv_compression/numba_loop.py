@@ -37,7 +37,8 @@ def v1_dequantize(D, R, WARPS, K, V):
     k_number, v_number = number(*K), number(*V)
 
     @kernel
-    def v1_dequantize(q, k_codes, k_scales, k_minima, k_recent, v_codes, v_scales, v_minima, v_recent, lengths, scale, o):
+    def v1_dequantize(
+            q, k_codes, k_scales, k_minima, k_recent, v_codes, v_scales, v_minima, v_recent, lengths, scale, o):
         """Attend up to 8 query heads of a group to the tokens of their sequence; each warp takes every WARPS-th.
 
         A thread owns every 32nd column of q and of o for each of the HEADS query heads, over its warp's tokens. A block
