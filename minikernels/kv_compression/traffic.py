@@ -5,7 +5,7 @@ the SIMT machine counts. The forms of the NumPy rungs give the bytes of the sche
 kernel that keeps everything else on the chip: they fill in ``load_bytes`` and ``store_bytes`` alone.
 
 Every function takes the sizes B, H, G, S and D, the ``itemsize`` of q, o, scales, minima and recent tokens in bytes,
-the ``lengths`` of the sequences (S for all by default), ``bits`` and ``group`` of both caches and their ``window``; keys
+the ``lengths`` of the sequences (S for all by default), and ``bits``, ``group`` and ``window`` of both caches; keys
 have scales by channel, values by token. Where an axis is empty nothing is launched and nothing moves.
 """
 
