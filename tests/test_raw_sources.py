@@ -9,6 +9,7 @@ import pytest
 
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
+from minikernels.kv_compression import raw as kv
 from minikernels.launch.raw_kernels import RawKernel
 from minikernels.paged import raw as paged
 
@@ -58,6 +59,12 @@ BUILDS += [("paged/v6_mma_group.cu", paged.mma_constants(R, D, P), architecture)
            for R, D, P, architecture in [
                (1, 128, 16, "sm_90"), (4, 128, 16, "sm_80"), (7, 96, 1, "sm_90"), (12, 40, 24, "sm_80"),
                (16, 64, 128, "sm_90"), (32, 128, 16, "sm_90"), (32, 128, 1, "sm_80"), (40, 128, 5, "sm_90")]]
+BUILDS += [(f"kv_compression/{file}.cu", kv.constants(R, D, itemsize, bits, group, group, pairs), architecture)
+           for file, pairs in (("v3_wide_loads", 0), ("v4_half2", 1), ("v5_split_kv", 1))
+           for R, D, itemsize, bits, group, architecture in [
+               (1, 128, 2, 4, 64, "sm_90"), (4, 128, 2, 4, 64, "sm_80"), (4, 128, 2, 8, 64, "sm_90"),
+               (8, 64, 4, 8, 32, "sm_90"), (7, 128, 4, 8, 64, "sm_80"), (32, 32, 4, 4, 128, "sm_90"),
+               (3, 96, 2, 4, 32, "sm_89")]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
