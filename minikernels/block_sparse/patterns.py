@@ -12,7 +12,7 @@ from minikernels.block_sparse import gate as gates
 from minikernels.block_sparse.lists import check_block
 from minikernels.core.errors import ShapeError
 
-__all__ = ["bigbird", "from_gate", "local", "random", "streaming", "strided"]
+__all__ = ["best", "bigbird", "from_gate", "local", "random", "streaming", "strided"]
 
 
 def local(T, S, *, block, window):
@@ -148,7 +148,7 @@ def random(T, S, *, block, density, batch=1, heads=1, seed=0):
     return rank < count
 
 
-def from_gate(q, k, *, block, gate=None, top_k=None, threshold=None, causal=True):
+def from_gate(q, k, *, block, gate=None, top_k=None, density=None, threshold=None, causal=True):
     """Return the blocks that a gate finds worth looking at: SeerAttention.
 
     Parameters
@@ -163,15 +163,17 @@ def from_gate(q, k, *, block, gate=None, top_k=None, threshold=None, causal=True
         Trained weights (`minikernels.block_sparse.gate`); mean query against mean key by default.
     top_k : int, optional
         Blocks to keep in each row: those of the largest scores.
+    density : float, optional
+        Keep that share, 0 to 1, of the blocks that a row sees, rounded up.
     threshold : float, optional
-        Keep the blocks whose score, a share of the row's 1, is at least this. One of the two must be given.
+        Keep the blocks whose score, a share of the row's 1, is at least this. One of the three must be given.
     causal : bool
         Whether blocks in the future are left out of the softmax.
 
     Returns
     -------
     ndarray of shape (B, H, ceil(T/R), ceil(S/C)), bool
-        The block or blocks on the diagonal are always kept (and count among `top_k`).
+        The block or blocks on the diagonal are always kept (and count among those).
 
     References
     ----------
@@ -186,16 +188,25 @@ def from_gate(q, k, *, block, gate=None, top_k=None, threshold=None, causal=True
            [0, 1, 1, 0],
            [1, 0, 0, 1]])
     """
-    if (top_k is None) == (threshold is None):
-        raise ShapeError(f"give one of top_k and threshold; top_k is {top_k} and threshold is {threshold}")
-    score = gates.scores(q, k, block, gate, causal)
-    nearest, farthest = distances(q.shape[2], k.shape[2], block)
+    return best(gates.scores(q, k, block, gate, causal), q.shape[2], k.shape[2], block, top_k=top_k, density=density,
+                threshold=threshold, causal=causal)
+
+
+def best(score, T, S, block, *, top_k=None, density=None, threshold=None, causal=True):
+    """Return the mask of the blocks with the largest scores (..., ceil(T/R), ceil(S/C)); options as in `from_gate`."""
+    if sum(value is not None for value in (top_k, density, threshold)) != 1:
+        raise ShapeError(f"give one of top_k, density and threshold; they are {top_k}, {density} and {threshold}")
+    nearest, farthest = distances(T, S, block)
     diagonal, seen = (nearest <= 0) & (farthest >= 0), (farthest >= 0) | (not causal)
     if threshold is not None:
         check_share(threshold=threshold)
         return ((score >= threshold) | diagonal) & seen
-    check(top_k=top_k)
-    order = np.argsort(np.where(diagonal, -np.inf, -score), axis=-1, kind="stable")
+    if density is None:
+        check(top_k=top_k)
+    else:
+        check_share(density=density)
+        top_k = np.ceil(density * np.sum(seen, axis=1, keepdims=True))
+    order = np.argsort(np.where(diagonal, -np.inf, np.where(seen, -score, np.inf)), axis=-1, kind="stable")
     rank = np.argsort(order, axis=-1, kind="stable")
     return ((rank < top_k) | diagonal) & seen
 
