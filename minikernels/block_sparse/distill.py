@@ -38,14 +38,15 @@ class Sample(NamedTuple):
         """Return the sample of one layer's q (B, H, T, D) and k (B, G, S, D)."""
         keys = np.repeat(features(k, block[1]), q.shape[1] // k.shape[1], axis=1)
         seen, _ = reach(q, q.shape[2], k.shape[2], block, causal)
-        return cls(features(q, block[0]), keys, target(probabilities(q, k, causal), block, pool), seen)
+        wanted = target(probabilities(q, k, causal), block, pool)
+        return cls(features(q, block[0]), keys, wanted, seen)
 
 
 def probabilities(q, k, causal):
     """Return attention's probabilities (B, H, T, S), with scale ``D ** -0.5``."""
     T, S, D = q.shape[2], k.shape[2], q.shape[3]
     score = q @ np.repeat(k, q.shape[1] // k.shape[1], axis=1).swapaxes(-1, -2) * q.dtype.type(D**-0.5)
-    seen = visible(np.ones((1, 1, 1, 1), bool), T, S, (T, S), causal)  # one block: all cells, or those below the diagonal
+    seen = visible(np.ones((1, 1, 1, 1), bool), T, S, (T, S), causal)  # all cells, or those below the diagonal
     return softmax(np.where(seen, score, -np.inf))[0]
 
 
