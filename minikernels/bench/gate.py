@@ -4,6 +4,7 @@ The gate of every layer is trained on text that the model was trained on, and ju
 share of attention lies in the blocks that it keeps, and what the model's text costs when attention has no others.
 """
 
+import argparse
 import hashlib
 import json
 import platform
@@ -16,9 +17,10 @@ from minikernels import block_sparse, model
 from minikernels.block_sparse import distill, gate, lists, patterns
 from minikernels.model.text import corpus, held_out
 
-__all__ = ["RECORDED", "judge", "lessons", "masks", "measure", "recorded", "train"]
+__all__ = ["RECORDED", "judge", "lessons", "masks", "measure", "readme", "recorded", "table", "train"]
 
 RECORDED = Path(block_sparse.__file__).parent / "recorded" / "gate.json"
+README = Path(block_sparse.__file__).parent / "README.md"
 BLOCK = (16, 16)
 DENSITIES = (0.5, 0.25, 0.125)
 CHOICES = {  # which blocks are kept -> in words
@@ -144,7 +146,44 @@ def recorded():
     return json.loads(RECORDED.read_text("utf-8"))
 
 
+def table(found):
+    """Return the Markdown table of a record: recall, a mean over layers, and bits per byte, at each density."""
+    densities = [f"{density:g}" for density in found["densities"]]
+    head = ["blocks kept", *(f"recall at {density}" for density in densities), *(f"bits at {d}" for d in densities)]
+    lines = [row(head), row(["---", *["---:"] * (len(head) - 1)])]
+    for choice, words in found["choices"].items():
+        recalls = np.mean([by_name[choice] for by_name in found["recall"].values()], axis=0)
+        bits = found["bits_per_byte"][choice]
+        lines.append(row([words, *(f"{share:.4f}" for share in recalls), *(f"{cost:.4f}" for cost in bits)]))
+    held_out, (R, C) = found["provenance"]["held_out"], found["block"]
+    training = found["training"]
+    note = (f"{found['model']['name']}, {held_out['texts']} texts of {held_out['bytes'] // held_out['texts']} bytes, "
+            f"blocks of {R} x {C}; all blocks: {found['bits_per_byte']['dense']:.4f} bits per byte. Gates trained on "
+            f"{training['windows']} texts of {training['length']} bytes, {training['steps']} steps.")
+    return "\n".join([*lines, "", note])
+
+
+def row(cells):
+    """Return one line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def readme(text, found):
+    """Return the technique's README with the table of a record between its two marks."""
+    before, begin, rest = text.partition("<!-- gate:begin -->")
+    _, end, after = rest.partition("<!-- gate:end -->")
+    return f"{before}{begin}\n{table(found)}\n{end}{after}"
+
+
+def main():
+    """Record, unless only the README's table is asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="write the README's table from what is recorded, no more")
+    if not parser.parse_args().table:
+        RECORDED.parent.mkdir(exist_ok=True)
+        RECORDED.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
+    README.write_text(readme(README.read_text("utf-8"), recorded()), "utf-8")
+
+
 if __name__ == "__main__":
-    RECORDED.parent.mkdir(exist_ok=True)
-    RECORDED.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
-    print(RECORDED)
+    main()

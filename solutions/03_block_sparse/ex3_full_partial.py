@@ -20,7 +20,7 @@ D = 8  # head width
 
 @kernel
 def full_partial(q, k, v, starts, partial, columns, scale, o):
-    """Write causal attention of q (T, D) over the listed blocks of k and v (S, D) to o (T, D); R divides T, C divides S.
+    """Write causal attention of q (T, D) over the listed blocks of k and v (S, D) to o (T, D); R divides T, C S.
 
     A thread owns query row t: q_reg, o_reg, score, m and l. A block owns R rows. Shared memory: 2*C*D*4 bytes.
     """
