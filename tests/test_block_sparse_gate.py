@@ -69,7 +69,7 @@ def test_attention_over_all_blocks_costs_what_attention_costs():
 def recording(times):
     """Return a recording of {(name, density, T): ms}."""
     rows = [Result("block_sparse", name, name == "FlexAttention",
-                   ((("T", T), ("density", density)), "float16", False), ms, 1)
+                   ((("T", T), ("density", density)), "float16", False, ""), ms, 1)
             for (name, density, T), ms in times.items()]
     return Recording("a GPU", (9, 0), "1", "2026-01-01", tuple(rows))
 

@@ -6,7 +6,8 @@ from importlib import import_module
 import numpy as np
 
 from minikernels import block_sparse, launch
-from minikernels.bench.attention import Entry, Suite, on_gpu, scaled_dot_product_attention
+from minikernels.bench.sdpa import scaled_dot_product_attention
+from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.block_sparse import patterns, reference, traffic
 from minikernels.block_sparse.api import ATTENTION
 from minikernels.block_sparse.lists import reach
@@ -178,10 +179,10 @@ def speedups(recording, causal=False):
     """
     times = {}
     for result in recording.results:
-        sizes, _, masked = result.case
+        sizes, dtype, masked, _ = result.case
         sizes = dict(sizes)
         if result.technique == "block_sparse" and masked == causal:
-            density, shape = sizes.pop("density"), (tuple(sizes.items()), result.case[1])
+            density, shape = sizes.pop("density"), (tuple(sizes.items()), dtype)
             times.setdefault((sizes["T"], shape, result.name), {})[density] = result.ms
     longest = max((T for T, _, _ in times), default=0)
     return {name: {density: each[1.0] / ms * density for density, ms in sorted(each.items())}
