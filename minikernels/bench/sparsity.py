@@ -18,29 +18,27 @@ __all__ = ["speedups", "suites"]
 LONG = {"B": 1, "H": 16, "G": 16, "T": 16_384, "S": 16_384, "D": 128, "R": 128, "C": 128}
 TEACHING = {**LONG, "H": 4, "G": 4, "T": 2048, "S": 2048, "D": 64}
 DENSITIES = (0.25, 0.1, 0.5, 1.0)  # the first is the case that the ladder's table shows
-CASES = [({**LONG, "density": density}, "float16", False) for density in DENSITIES]
-CASES += [({**LONG, "density": 0.25}, "float16", True)]
-CASES += [({**TEACHING, "density": density}, dtype, False) for dtype in ("float32", "float16")
-          for density in (0.25, 1.0)]
+CASES = [(LONG, "float16", False, density) for density in DENSITIES] + [(LONG, "float16", True, 0.25)]
+CASES += [(TEACHING, dtype, False, density) for dtype in ("float32", "float16") for density in (0.25, 1.0)]
 FLEX, DENSE = "FlexAttention", "SDPA flash, dense"
 SAMPLED = 2  # block rows of the first and of the last head at which outputs are held to the oracle
 
 
 def suites(technique, shapes=None):
-    """Yield the suites; of the given cases alone where there are some, at all densities unless their sizes name one."""
+    """Yield the suites; of the given cases alone where there are some, at all densities."""
     if shapes is None:
         chosen = CASES
     else:
         blocks = {"R": 128, "C": 128}
-        chosen = [({**blocks, **case.sizes, "density": density}, case.dtype, case.causal) for case in shapes
-                  for density in ([case.sizes["density"]] if "density" in case.sizes else DENSITIES)]
+        chosen = [({**blocks, **case.sizes}, case.dtype, case.causal, density) for case in shapes
+                  for density in DENSITIES]
     for case in chosen:
         yield suite(technique, *case)
 
 
-def suite(technique, sizes, dtype, causal):
+def suite(technique, sizes, dtype, causal, density):
     """Return the suite of one case; the work is that of the cells which are seen, for dense attention too."""
-    inputs = random(sizes, dtype, causal)
+    inputs = random(sizes, dtype, causal, density)
     there = on_gpu(inputs)
     B, H, T, S, D = (sizes[letter] for letter in "BHTSD")
     flop = traffic.work(B, H, T, S, D, inputs["mask"], inputs["block"], causal)
@@ -48,21 +46,22 @@ def suite(technique, sizes, dtype, causal):
     for rung in technique.rungs:
         if rung.kind != "numpy":
             absent = "" if dtype in rung.dtypes else f"takes {' or '.join(rung.dtypes)}"
-            if rung.kind == "numba" and T > 4096 and (sizes["density"], causal) != (DENSITIES[0], False):
+            if rung.kind == "numba" and T > 4096 and (density, causal) != (DENSITIES[0], False):
                 absent = "a rung for learning, timed at one density alone"
             entries.append(Entry("rung", rung.name, ours(rung, there), absent))
     entries += peers(there, dtype)
-    return Suite(technique.name, sizes, dtype, causal, flop, tuple(entries), partial(judge, inputs))
+    judged, variant = partial(judge, inputs), f"density {density:g}"
+    return Suite(technique.name, sizes, dtype, causal, flop, tuple(entries), judged, variant)
 
 
-def random(sizes, dtype, causal):
+def random(sizes, dtype, causal, density):
     """Return random q, k and v, and the mask of a density for every head; each row keeps as many blocks."""
     B, H, G, T, S, D = (sizes[letter] for letter in "BHGTSD")
     block = sizes["R"], sizes["C"]
     generator = np.random.default_rng(0)
     shapes = (B, H, T, D), (B, G, S, D), (B, G, S, D)
     q, k, v = (generator.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
-    mask = patterns.random(T, S, block=block, density=sizes["density"], heads=H)
+    mask = patterns.random(T, S, block=block, density=density, heads=H)
     return {"q": q, "k": k, "v": v, "mask": mask, "block": block, "causal": causal}
 
 
@@ -179,11 +178,10 @@ def speedups(recording, causal=False):
     """
     times = {}
     for result in recording.results:
-        sizes, dtype, masked, _ = result.case
-        sizes = dict(sizes)
+        sizes, dtype, masked, variant = result.case
         if result.technique == "block_sparse" and masked == causal:
-            density, shape = sizes.pop("density"), (tuple(sizes.items()), dtype)
-            times.setdefault((sizes["T"], shape, result.name), {})[density] = result.ms
-    longest = max((T for T, _, _ in times), default=0)
+            density = float(variant.removeprefix("density "))
+            times.setdefault((dict(sizes)["T"], sizes, dtype, result.name), {})[density] = result.ms
+    longest = max((T for T, *_ in times), default=0)
     return {name: {density: each[1.0] / ms * density for density, ms in sorted(each.items())}
-            for (T, _, name), each in times.items() if T == longest and 1.0 in each}
+            for (T, *_, name), each in times.items() if T == longest and 1.0 in each}
