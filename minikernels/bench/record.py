@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minikernels import catalog, launch
-from minikernels.bench import attention, decode, paged, quantized
+from minikernels.bench import attention, decode, paged, quantized, sparsity
 from minikernels.bench.recorded import FOLDER, spoken_speed
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
@@ -24,6 +24,7 @@ SUITES = {  # technique -> suites(technique, shapes)
     "gqa": decode.suites,
     "paged": paged.suites,
     "kv_compression": quantized.suites,
+    "block_sparse": sparsity.suites,
 }
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
 SERIES_MS = 250  # about as long as one series takes

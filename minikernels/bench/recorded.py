@@ -65,12 +65,14 @@ class Recording:
     results: tuple
 
     def case(self, technique, dtype):
-        """Return the case of this dtype, without a variant, in which most rungs of a technique were measured, or None.
+        """Return the case of this dtype in which most rungs of a technique were measured, or None.
 
-        Of two cases with as many rungs the one measured first in the file counts.
+        Cases with a variant count only where there are no others. Of two cases with as many rungs the one measured
+        first in the file counts.
         """
         ours = (r.case for r in self.results if r.technique == technique and not r.is_peer)
-        cases = [case for case in ours if (case[1], case[3]) == (dtype, "")]
+        cases = [case for case in ours if case[1] == dtype]
+        cases = [case for case in cases if not case[3]] or cases
         return max(dict.fromkeys(cases), key=cases.count, default=None)
 
     def of(self, technique, rung, case):

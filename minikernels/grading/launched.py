@@ -17,6 +17,7 @@ UNITS = {
     "store_bytes": "bytes stored",
     "store_sectors": "sectors stored",
     "barriers": "barriers passed",
+    "branches": "branches of warps",
     "shared_load_conflicts": "bank conflicts on loads",
     "shared_store_conflicts": "bank conflicts on stores",
 }
