@@ -13,6 +13,7 @@ from minikernels.gqa import raw as gqa
 from minikernels.kv_compression import raw as kv
 from minikernels.launch.raw_kernels import RawKernel
 from minikernels.paged import raw as paged
+from minikernels.selective_scan import raw as selective_scan
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
@@ -71,6 +72,12 @@ BUILDS += [("block_sparse/v5_mma.cu", block_sparse.constants(D, block, causal), 
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),
                (64, (64, 64), True, "sm_90"), (128, (64, 64), False, "sm_89"), (128, (16, 16), True, "sm_80"),
                (40, (48, 80), True, "sm_90"), (72, (100, 20), True, "sm_90"), (8, (256, 128), False, "sm_80")]]
+BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), architecture)
+           for file in ("v5_registers", "v6_three_phase")
+           for *sizes, architecture in [
+               (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 2, "sm_90"), (16, 2048, 4, "sm_80"),
+               (5, 7, 4, False, False, True, "sm_80"), (1, 3, 2, "sm_90"), (64, 256, 2, "sm_80"),
+               (128, 64, 4, "sm_90")]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
