@@ -13,6 +13,7 @@ SIZES = {  # technique -> rows of its letters: 1, a prime, a tile less and more 
     "BHGSPD": [(1, 1, 1, 1, 1, 1), (3, 2, 1, 65, 16, 8), (2, 2, 2, 64, 1, 16), (4, 6, 2, 131, 7, 33),
                (2, 32, 1, 37, 128, 32)],
     "BTEN": [(1, 1, 1, 1), (2, 37, 24, 5), (3, 33, 41, 16), (1, 65, 130, 2), (2, 5, 7, 33)],
+    "BHTD": [(1, 1, 1, 1), (2, 2, 31, 8), (1, 3, 16, 33), (3, 1, 37, 64)],
 }
 EXACT = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
 OPTIONS = [("float32", True), ("float32", False), ("float16", True)]

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minikernels import catalog, launch
-from minikernels.bench import attention, decode, paged, quantized, scan, sparsity
-from minikernels.bench.recorded import FOLDER, spoken_speed
+from minikernels.bench import attention, bench, decode, from, linear, minikernels, paged, quantized, recorded, scan, sparsity
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 __all__ = ["Case", "measure", "run"]
@@ -26,6 +25,7 @@ SUITES = {  # technique -> suites(technique, shapes)
     "kv_compression": quantized.suites,
     "block_sparse": sparsity.suites,
     "selective_scan": scan.suites,
+    "linear_attention": linear.suites,
 }
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
 SERIES_MS = 250  # about as long as one series takes
