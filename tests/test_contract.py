@@ -15,8 +15,8 @@ SMALL = {  # letters -> sizes that no tile divides
     "BHGTSD": (2, 4, 2, 37, 53, 16),
     "BHGSD": (3, 6, 2, 53, 16),
     "BHGSPD": (3, 6, 2, 53, 5, 16),
-    "BHGTSD": (2, 4, 2, 37, 53, 16), "BHGSD": (3, 6, 2, 53, 16), "BTEN": (2, 37, 41, 5),
-    "BHGTSD": (2, 4, 2, 37, 53, 16), "BHGSD": (3, 6, 2, 53, 16), "BHTD": (2, 3, 37, 16),
+    "BTEN": (2, 37, 41, 5),
+    "BHTD": (2, 3, 37, 16),
 }
 RUNGS = [pytest.param(catalog.technique(name), rung, id=f"{name}-{rung.name}")
          for name in catalog.names() for rung in catalog.technique(name).rungs]

@@ -12,9 +12,9 @@ from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
 from minikernels.kv_compression import raw as kv
 from minikernels.launch.raw_kernels import RawKernel
+from minikernels.linear_attention import raw as linear_attention
 from minikernels.paged import raw as paged
 from minikernels.selective_scan import raw as selective_scan
-from minikernels.linear_attention import raw as linear_attention
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")

@@ -18,7 +18,7 @@ __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
 MARK = "between_two_cases"  # an empty kernel, in mark.cu
-CUPY = ("cupy_", "DeviceScan", "DeviceReduce", "DeviceRadixSort")  # how CuPy's own kernels, which fill and sum, begin
+CUPY = ("cupy_", "Device")  # how the names of CuPy's own kernels, which fill, sum and sort, begin
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
 
