@@ -232,3 +232,12 @@ def test_a_kernel_makes_nan_of_what_leads_out_of_the_pool(rung):
     assert np.isnan(o[0]).all()
     part = arrays[0][1:], *arrays[1:3], arrays[3][1:], arrays[4][1:]
     right(reference.judge(o[1:], *part, 0.25))
+
+
+def test_the_readme_examples_run(root, capsys):
+    readme = (root / "minikernels/paged/README.md").read_text("utf-8")
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        exec(compile(code, "minikernels/paged/README.md", "exec"), names)
+    np.testing.assert_allclose(names["same"], names["o"], rtol=0, atol=2e-6)
+    assert "5 pages, where 9 would be" in capsys.readouterr().out

@@ -56,7 +56,8 @@ def test_the_kernel_itself_passes(rung):
 
 
 @pytest.mark.parametrize(("rung", "old", "new"), [
-    ("v2_page_table", "float32(v_pages[page, slot, g, d])", "float32(v_pages[page, j % P, g, 0])"),
+    ("v2_page_table", "float32(v_pages[page, slot, g, d])", "float32(v_pages[page, slot, g, 0])"),
+    ("v2_page_table", "if slot == P:", "if slot == P - 1:"),
     ("v2_page_table", "float32(k_pages[page, slot, g, d])", "float32(k_pages[page, slot, 0, d])"),
     ("v2_page_table", "length = lengths[b]", "length = (lengths[b] + P - 1) // P * P"),
     ("v2_page_table", "acc[n] *= alpha", "pass"),
@@ -70,9 +71,9 @@ def test_the_kernel_itself_passes(rung):
     ("v3_warp_key", "range(warp, length, WARPS)", "range(warp, length // P * P, WARPS)"),
     ("v3_warp_key", "total += share * l_smem[w, r]", "total += l_smem[w, r]"),
     ("v3_warp_key", "top = g * R + skipped", "top = skipped"),
-], ids=["wrong-column", "wrong-head", "last-page-whole", "acc-not-rescaled", "l-not-rescaled", "warps-disagree",
-        "sum-twice", "first-sequence's-table", "table-ignored", "last-page-dropped", "merge-not-rescaled",
-        "wrong-group"])
+], ids=["wrong-column", "last-slot-passed-over", "wrong-head", "last-page-whole", "acc-not-rescaled", "l-not-rescaled",
+        "warps-disagree", "sum-twice", "first-sequence's-table", "table-ignored", "last-page-dropped",
+        "merge-not-rescaled", "wrong-group"])
 def test_a_wrong_kernel_is_wrong(rung, old, new):
     verdict, _ = broken(rung, old, new)
     assert not verdict

@@ -83,7 +83,7 @@ def test_the_readme_formulas_are_the_closed_forms():
     assert forms["reference"].load_bytes == once + entries + 2 * pool + 2 * H * keys * 4
     assert forms["tiled"].load_bytes == once + entries + pool
     lookups = {"v1_gather": 128 * 4 * (2 * 6 + 6 + 4 + B * H), "v3_warp_key": G * keys * 32 * 4 + B * G * 128 * 4,
-               "v2_page_table": H * keys * (1 + D) * 4 + B * H * 128 * 4}
+               "v2_page_table": H * (keys + (6 + 4) * D) * 4 + B * H * 128 * 4}
     assert forms["v1_gather"].load_bytes == once + (1 + share) * pool + lookups["v1_gather"]
     assert forms["v2_page_table"].load_bytes == once + share * pool + lookups["v2_page_table"]
     assert forms["v3_warp_key"].load_bytes == 4 * once + pool + lookups["v3_warp_key"]

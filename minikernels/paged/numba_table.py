@@ -64,9 +64,12 @@ def v2_page_table(D, P):
                 d = thread + n * THREADS
                 if d < D:
                     acc[n] *= alpha
+                    page, slot = page_table[b, first // P], first % P
                     for j in range(keys):
-                        page, slot = page_table[b, (first + j) // P], (first + j) % P
+                        if slot == P:  # neighbouring tokens share a page: one lookup for up to P of them
+                            page, slot = page_table[b, (first + j) // P], 0
                         acc[n] += score_smem[j] * float32(v_pages[page, slot, g, d])
+                        slot += 1
             m = m_new
             cuda.syncthreads()  # every thread is done with the scores before the next round overwrites them
         inverse = float32(0)  # a sequence without keys gives 0

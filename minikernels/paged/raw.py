@@ -102,7 +102,7 @@ def screened(page_table, lengths, P, pages):
     (B, max_pages), safe = page_table.shape, np.empty_like(lengths, dtype=np.int32)
     if B:
         tile = {"ENTRY_BYTES": page_table.dtype.itemsize, "LENGTH_BYTES": lengths.dtype.itemsize}
-        found = np.ascontiguousarray(page_table), np.ascontiguousarray(lengths)
+        found = (x if x.flags.c_contiguous else x.copy(order="C") for x in (page_table, lengths))
         screen = raw(FOLDER / "screen.cu", "screen", constants=tile, min_arch=(5, 0))
         screen[B, THREADS](*found, safe, np.int32(max_pages), np.int32(P), np.int32(pages))
     return safe

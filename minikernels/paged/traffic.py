@@ -138,11 +138,12 @@ def v1_gather(B, H, G, P, D, itemsize, lengths, page_table):
 
 @nothing_if_empty
 def v2_page_table(B, H, G, P, D, itemsize, lengths, page_table):
-    """Every page read where it lies, H / G times, and its entry of the table for each key, for K and for V."""
+    """Every page read where it lies, H / G times; its entry of the table by a thread a key for K, a column for V."""
     at = token_rows(page_table, lengths, P, G * D * itemsize)
-    keys, columns = int(np.sum(lengths)), -(-D // WARP)
+    ends = [(first, min(first + SCORES, n)) for n in lengths for first in range(0, n, SCORES)]
+    pages, columns = sum((end - 1) // P - first // P + 1 for first, end in ends), -(-D // WARP)
     for_k = entries_by_warp(lengths, page_table.shape[1], P)
-    for_v = Access(keys * columns, keys * columns, keys * D * INT)  # every thread of a column looks for itself
+    for_v = Access(pages * columns, pages * columns, pages * D * INT)  # a round looks a page up once
     return (for_k + for_v).times(H).loads() + scored(B, H, G, D, itemsize, lengths, at)
 
 
