@@ -63,7 +63,7 @@ def made(case, dtype="float32", seed=0):
     k_cache = kv_compression.quantize(k, bits=case.bits, axis=case.axes[0], group=case.group, window=case.window)
     v_cache = kv_compression.quantize(v, bits=case.v_bits or case.bits, axis=case.axes[1],
                                       group=case.v_group or case.group, window=case.window)
-    return q, k_cache, v_cache, np.asarray([case.S] * case.B if case.lengths is None else case.lengths)
+    return q, k_cache, v_cache, np.asarray([case.S] * case.B if case.lengths is None else case.lengths, np.int64)
 
 
 def right(verdicts):

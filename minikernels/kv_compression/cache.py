@@ -179,7 +179,7 @@ def quantize(x, *, bits, axis, group=64, window=0):
     --------
     >>> cache = quantize(np.arange(6, dtype=np.float32).reshape(1, 1, 3, 2), bits=4, axis="channel", group=2)
     >>> cache.codes.ravel(), cache.recent.ravel()
-    (array([ 0, 255], dtype=uint8), array([4., 5.], dtype=float32))
+    (array([  0, 255], dtype=uint8), array([4., 5.], dtype=float32))
     >>> cache.dequantize()[0, 0]
     array([[0., 1.],
            [2., 3.],

@@ -99,13 +99,17 @@ def constants(R, D, itemsize, bits, k_group=64, v_group=64, pairs=1):
 
 
 def splits(rows, tiles, places):
-    """Return the least number of equal shares of a row's tiles with which `places` blocks at a time end soonest.
+    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that end soonest.
+
+    `places` blocks run at a time; each takes about one tile's time to start and to leave its state.
 
     >>> splits(8, 64, 264), splits(512, 32, 264)
     (32, 1)
     """
-    counts = range(1, min(tiles, MOST_SPLITS) + 1)
-    return min(counts, key=lambda n: (-(-rows * n // places) * -(-tiles // n), n), default=1)
+    def time(n):
+        return -(-rows * n // places) * (-(-tiles // n) + 1)
+
+    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
 
 
 def kernel(file, tile, name=None):

@@ -134,6 +134,8 @@ def common(B, H, G, D, itemsize, tile, count, cuts):
 
 
 def splits(rows_here, tiles, places):
-    """Return the least number of equal shares of a row's tiles with which `places` blocks at a time end soonest."""
-    counts = range(1, min(tiles, MOST_SPLITS) + 1)
-    return min(counts, key=lambda n: (-(-rows_here * n // places) * -(-tiles // n), n), default=1)
+    """Return into how many shares to cut each row's tiles: the least that end soonest, `places` blocks at a time."""
+    def time(n):
+        return -(-rows_here * n // places) * (-(-tiles // n) + 1)
+
+    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
