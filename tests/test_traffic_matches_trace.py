@@ -10,6 +10,7 @@ SIZES = {  # technique -> rows of its letters: 1, a prime, a tile less and more 
         (1, 1, 1, 1, 1, 1), (1, 2, 1, 63, 65, 8), (2, 2, 2, 64, 64, 16), (1, 4, 2, 65, 31, 7), (1, 2, 2, 17, 130, 33),
     ],
     "BHGSD": [(1, 1, 1, 1, 1), (3, 2, 1, 65, 8), (2, 2, 2, 64, 16), (4, 6, 2, 131, 33), (2, 32, 1, 37, 32)],
+    "BHTD": [(1, 1, 1, 1), (2, 2, 31, 8), (1, 3, 16, 33), (3, 1, 37, 64)],
 }
 EXACT = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
 OPTIONS = [("float32", True), ("float32", False), ("float16", True)]
