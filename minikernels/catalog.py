@@ -242,6 +242,8 @@ TABLE = {
             Rung("tiled", "numpy", "chunks: pairs within, one product with the state before"),
             Rung("v1_recurrent", "numba", "a thread a column of the state; every warp reads every q and k"),
             Rung("v2_chunk", "numba", "a chunk in SRAM: q and k cross HBM once, the state moves on once a chunk"),
+            Rung("v3_mma_chunk", "raw", "tensor cores: the state is an operand straight from registers", ("float16",)),
+            Rung("v4_split_along_time", "raw", "segments of a head side by side, an affine carry", ("float16",)),
         ),
         random=later("linear_attention.entry.random"),
         activations=later("linear_attention.entry.activations"),

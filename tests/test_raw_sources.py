@@ -10,6 +10,7 @@ import pytest
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
 from minikernels.launch.raw_kernels import RawKernel
+from minikernels.linear_attention import raw as linear_attention
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
@@ -47,6 +48,12 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
+BUILDS += [(f"linear_attention/{file}.cu", linear_attention.constants(D, gate_bytes, limit), architecture)
+           for file in ("v3_mma_chunk", "v4_split_along_time")
+           for D, gate_bytes, architecture, limit in [
+               (128, 0, "sm_90", 227 * 1024), (128, 2, "sm_90", 227 * 1024), (128, 4, "sm_90", 227 * 1024),
+               (64, 0, "sm_80", 163 * 1024), (40, 0, "sm_90", 227 * 1024), (96, 2, "sm_80", 163 * 1024),
+               (128, 2, "sm_86", CONSUMER_LIMIT), (8, 4, "sm_89", CONSUMER_LIMIT)]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
@@ -135,3 +142,10 @@ def test_line_numbers_are_those_of_the_file(compiler):
     number = next(n for n, line in enumerate(lines, 1) if line.startswith("static_assert(D >= 8"))
     assert code != 0
     assert f"v5_mma.cu({number})" in log
+
+
+@pytest.mark.parametrize("limit", [CONSUMER_LIMIT, 163 * 1024, 227 * 1024])
+@pytest.mark.parametrize("gate_bytes", [0, 2, 4])
+@pytest.mark.parametrize("D", [8, 64, 128])
+def test_tiles_of_linear_attention_fit_the_shared_memory_they_were_sized_for(D, gate_bytes, limit):
+    assert linear_attention.shared_bytes(linear_attention.constants(D, gate_bytes, limit)) <= limit

@@ -14,7 +14,9 @@ FORWARD = Ladder("linear_attention", {  # rung -> where its function stands, fro
     "tiled": "tiled.attention",
     "v1_recurrent": "numba_cuda.launch_v1_recurrent",
     "v2_chunk": "numba_cuda.launch_v2_chunk",
-})
+    "v3_mma_chunk": "raw.launch_v3_mma_chunk",
+    "v4_split_along_time": "raw.launch_v4_split_along_time",
+}, takes={"v3_mma_chunk": ("float16",), "v4_split_along_time": ("float16",)})
 BACKWARD = Ladder("linear_attention", {
     "reference": "reference_backward.attention_backward",
     "tiled": "tiled_backward.attention_backward",

@@ -26,7 +26,7 @@ def attention(q, k, v, decay, gate, scale, initial_state=None, chunk=None):
     Notes
     -----
     ``o = ((Q K^T) * M) V + Lambda Q S`` and ``S <- lambda^C S + (lambda^C Lambda^-1 K)^T V``, with
-    ``M_ts = lambda^(t-s)`` for s <= t ([1]_, section 3.2). With gates the powers are products of gates, channel by channel. Every factor is a
+    s <= t ([1]_, section 3.2). With gates the powers are products of gates, channel by channel. Every factor is a
     product of numbers up to 1: none is ever divided by.
 
     References

@@ -13,6 +13,7 @@ from functools import wraps
 
 from minikernels.core.sectors import Access, heads, rows, run
 from minikernels.core.traffic import Traffic
+from minikernels.linear_attention import traffic_raw
 
 FLOAT = 4  # bytes of a float32
 ROW = {"group": 1, "width": 32}  # a warp reads one row at a time, 32 neighbouring columns of it
@@ -90,3 +91,5 @@ def states(count, D, there):
     return by_column(count, D, D, FLOAT) if there else Access()
 
 
+v3_mma_chunk = nothing_if_empty(traffic_raw.v3_mma_chunk)
+v4_split_along_time = nothing_if_empty(traffic_raw.v4_split_along_time)
