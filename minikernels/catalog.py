@@ -258,7 +258,7 @@ TABLE = {
         papers=(Paper("Lightning Attention-2", "2401.04658"), Paper("Various Lengths, Constant Speed", "2405.17381"),
                 Paper("Gated Linear Attention", "2312.06635"), Paper("The Devil in Linear Transformer", "2210.10340"),
                 Paper("TransNormerLLM", "2307.14995"), Paper("ABC", "2110.02488"),
-                Paper("Continual Nystrom Attention", "2412.03214")),
+                Paper("Continual Low-Rank Scaled Dot-product Attention", "2412.03214")),
         notebook="notebooks/06_linear_attention.ipynb",
         exercises="exercises/06_linear_attention",
     ),
