@@ -112,7 +112,7 @@ def peer(name, there):
     if name == "fla GLA":
         gate = torch.from_dlpack(there["gate"]).transpose(1, 2).contiguous()
         return Entry("peer", name, partial(answer, function, q, k, v, gate, scale=1.0))
-    if name == "fla lightning":  # layer 0 of 1: the slopes of `slopes`
+    if name == "fla lightning":  # its decays are a formula of its own, which changes numbers and not the time
         return Entry("peer", name, partial(answer, function, q, k, v, layer_idx=0, num_layers=1, scale=1.0))
     rates = torch.log(torch.from_dlpack(there["decay"]))
     return Entry("peer", name, partial(answer, function, q, k, v, scale=1.0, g_gamma=rates.reshape(H)))

@@ -19,7 +19,11 @@ from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 __all__ = ["Case", "measure", "run"]
 
-SUITES = {"flash": attention.suites, "gqa": decode.suites, "linear_attention": linear.suites}  # technique -> suites(technique, shapes)
+SUITES = {  # technique -> suites(technique, shapes)
+    "flash": attention.suites,
+    "gqa": decode.suites,
+    "linear_attention": linear.suites,
+}
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
 SERIES_MS = 250  # about as long as one series takes
 FEWEST, MOST = 3, 100  # repeats of a series
