@@ -22,6 +22,7 @@ BACKWARD = Ladder("linear_attention", {
     "tiled": "tiled_backward.attention_backward",
     "v1_recurrent": "numba_cuda.launch_backward_v1_recurrent",
 })
+GATES = ("float16", "float32")  # dtypes of a gate that kernels take, whatever q's is
 RAW_NEEDS = (8, 0)  # least compute capability
 
 
@@ -96,7 +97,9 @@ def attention(q, k, v, *, decay=None, gate=None, scale=1.0, initial_state=None, 
         o, state = np.zeros_like(q), untouched(q, initial_state)
     else:
         rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
-        FORWARD.check_dtype(rung, q=q, **({} if gate is None else {"gate": gate}))
+        FORWARD.check_dtype(rung, q=q)
+        if gate is not None and FORWARD.kind(rung) != "numpy":
+            same_dtype(GATES, gate=gate)
         given = (bool(return_state),) if FORWARD.kind(rung) != "numpy" else ()
         o, state = FORWARD.function(rung)(q, k, v, decay, gate, scale, initial_state, *given)
     o = back(o.astype(q.dtype, copy=False), like)
@@ -149,7 +152,9 @@ def attention_backward(q, k, v, do, *, decay=None, gate=None, scale=1.0, initial
                  untouched(q, dstate))
     else:
         rung = rung or ("tiled" if place == "cpu" else "v1_recurrent")
-        BACKWARD.check_dtype(rung, q=q, **({} if gate is None else {"gate": gate}))
+        BACKWARD.check_dtype(rung, q=q)
+        if gate is not None and BACKWARD.kind(rung) != "numpy":
+            same_dtype(GATES, gate=gate)
         grads = BACKWARD.function(rung)(q, k, v, do, decay, gate, scale, begun, dstate)
     found = [x.astype(q.dtype, copy=False) for x in grads[:3]]
     if gate is not None:

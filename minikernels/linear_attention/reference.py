@@ -137,8 +137,21 @@ def judge(o, state, q, k, v, decay, gate, scale, initial_state=None):
     rounded = largest(exact[0])
     verdicts = {"o": check(o, exact[0], rough[0], name="o", letters="BHTD", magnitude=sizes[0], rounded=rounded)}
     if state is not None:
-        verdicts["state"] = check(state, exact[1], rough[1], name="state", letters="BHDD", magnitude=sizes[1])
+        rounded = spread(*inputs) if q.dtype == np.float16 else None
+        verdicts["state"] = check(state, exact[1], rough[1], name="state", letters="BHDD", magnitude=sizes[1],
+                                  rounded=rounded)
     return verdicts
+
+
+def spread(q, k, v, decay, gate, scale, initial_state=None):
+    """Return what roundings of faded keys or values to float16 do to each cell of the state, in units of float32's.
+
+    They fall independently: the terms of a cell add up as a root of a sum of squares.
+    """
+    squares = (np.square(x, dtype=np.float32) for x in (q, k, v))
+    start = None if initial_state is None else np.square(initial_state)
+    _, state = chunked(*squares, np.square(decay), None if gate is None else 2 * gate.astype(np.float32), 0.0, start)
+    return np.sqrt(state) * float(np.finfo(np.float16).eps / np.finfo(np.float32).eps)
 
 
 def terms(q, k, v, decay, gate, scale, initial_state=None):
