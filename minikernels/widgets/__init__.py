@@ -1,8 +1,9 @@
 """Widgets that show a recorded launch or plain numbers; they run no kernel and know no technique."""
 
 from minikernels.widgets.expression import ExpressionError
+from minikernels.widgets.heads import HeadGroups
 from minikernels.widgets.meter import TrafficMeter
 from minikernels.widgets.player import TilePlayer
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "TilePlayer", "TrafficMeter", "WarpView"]
+__all__ = ["ExpressionError", "HeadGroups", "TilePlayer", "TrafficMeter", "WarpView"]

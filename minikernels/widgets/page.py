@@ -105,7 +105,13 @@ class Widget(anywidget.AnyWidget):
         """Return the widget's own synced traits, ready for JSON."""
         library = anywidget.AnyWidget.class_traits()
         own = {name for name in self.traits(sync=True) if name not in library and not name.startswith("_")}
-        return {name: getattr(self, name) for name in sorted(own | {"_packed"})}
+        return {name: self._plain(name) for name in sorted(own | {"_packed"})}
+
+    def _plain(self, name):
+        """Return one trait as the page holds it."""
+        value = getattr(self, name)
+        to_json = self.trait_metadata(name, "to_json")
+        return to_json(value, self) if to_json else value
 
     def to_html(self, path, title=None):
         """Write one self-contained page: no server, no network, no other file.

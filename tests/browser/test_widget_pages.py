@@ -30,22 +30,6 @@ def trace():
     return traces.attention(T=64, S=64, D=8)
 
 
-@pytest.fixture
-def opened(page, tmp_path):
-    """Open a widget's page from a file; nothing but that file may be asked for."""
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-
-    def open_page(widget, width=1240):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.goto(widget.to_html(tmp_path / "page.html").as_uri())
-        page.locator("html[data-ready='true']").wait_for()
-        return page
-
-    yield open_page
-    assert [url for url in asked if not url.startswith(("file:", "blob:"))] == []
-
-
 def dots(page, array, colour):
     """Return the share of an array's canvas that is lit in this colour."""
     return page.locator(f"[data-array='{array}'] canvas").evaluate(COUNT_DOTS, list(colour))
