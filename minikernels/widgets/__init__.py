@@ -3,7 +3,8 @@
 from minikernels.widgets.expression import ExpressionError
 from minikernels.widgets.heads import HeadGroups
 from minikernels.widgets.meter import TrafficMeter
+from minikernels.widgets.painter import MaskPainter
 from minikernels.widgets.player import TilePlayer
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "HeadGroups", "TilePlayer", "TrafficMeter", "WarpView"]
+__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "TilePlayer", "TrafficMeter", "WarpView"]
