@@ -5,6 +5,7 @@ from minikernels.widgets.heads import HeadGroups
 from minikernels.widgets.meter import TrafficMeter
 from minikernels.widgets.painter import MaskPainter
 from minikernels.widgets.player import TilePlayer
+from minikernels.widgets.pool import PoolView
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "TilePlayer", "TrafficMeter", "WarpView"]
+__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "TilePlayer", "TrafficMeter", "WarpView"]
