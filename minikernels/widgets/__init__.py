@@ -6,6 +6,8 @@ from minikernels.widgets.meter import TrafficMeter
 from minikernels.widgets.painter import MaskPainter
 from minikernels.widgets.player import TilePlayer
 from minikernels.widgets.pool import PoolView
+from minikernels.widgets.scan import ScanTree
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "TilePlayer", "TrafficMeter", "WarpView"]
+__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "ScanTree", "TilePlayer", "TrafficMeter",
+           "WarpView"]
