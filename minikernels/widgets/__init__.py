@@ -7,7 +7,8 @@ from minikernels.widgets.painter import MaskPainter
 from minikernels.widgets.player import TilePlayer
 from minikernels.widgets.pool import PoolView
 from minikernels.widgets.scan import ScanTree
+from minikernels.widgets.state import StateView
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "ScanTree", "TilePlayer", "TrafficMeter",
-           "WarpView"]
+__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "ScanTree", "StateView", "TilePlayer",
+           "TrafficMeter", "WarpView"]
