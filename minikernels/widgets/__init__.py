@@ -8,7 +8,8 @@ from minikernels.widgets.player import TilePlayer
 from minikernels.widgets.pool import PoolView
 from minikernels.widgets.scan import ScanTree
 from minikernels.widgets.state import StateView
+from minikernels.widgets.timeline import CacheTimeline
 from minikernels.widgets.warp import WarpView
 
-__all__ = ["ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "ScanTree", "StateView", "TilePlayer",
-           "TrafficMeter", "WarpView"]
+__all__ = ["CacheTimeline", "ExpressionError", "HeadGroups", "MaskPainter", "PoolView", "ScanTree", "StateView",
+           "TilePlayer", "TrafficMeter", "WarpView"]
