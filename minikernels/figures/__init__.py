@@ -4,7 +4,7 @@ from minikernels.figures.grids import Grid, contents_before, grid
 from minikernels.figures.heads import head_groups
 from minikernels.figures.mask import block_mask
 from minikernels.figures.pages import page_pool
-from minikernels.figures.roofline import roofline
+from minikernels.figures.roofs import roofline
 from minikernels.figures.scan import scan_tree
 from minikernels.figures.state import state_evolution
 from minikernels.figures.step import draw_tile, tile_step
