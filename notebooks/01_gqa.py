@@ -36,6 +36,12 @@ from minikernels.widgets import HeadGroups, TilePlayer, TrafficMeter, WarpView
 
 text = inspect.getsource(textwrap).encode()
 
+# %% [markdown]
+# The chapter in one picture: 8 query heads read 2 key/value heads. Choose another G. Then let a block take a whole group.
+
+# %%
+HeadGroups(heads=8, groups=2, keys=256, width=32, itemsize=4, shared=False)
+
 
 # %%
 def compare(guess, counted, closed_form):
@@ -99,9 +105,6 @@ layer = m.load("gqa2").activations(text[:256], layer=1)
 q, k, v = np.ascontiguousarray(layer.q[:, :, -1]), layer.k, layer.v
 (B, H, D), (G, S) = q.shape, k.shape[1:3]
 sizes = {"B": B, "H": H, "G": G, "S": S, "D": D}
-
-# %%
-HeadGroups(H, G, keys=S, width=D, itemsize=4, shared=False)
 
 # %%
 with simt.collect() as launches:
