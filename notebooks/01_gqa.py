@@ -37,7 +37,7 @@ from minikernels.widgets import HeadGroups, TilePlayer, TrafficMeter, WarpView
 text = inspect.getsource(textwrap).encode()
 
 # %% [markdown]
-# The chapter in one picture: 8 query heads read 2 key/value heads. Choose another G. Then let a block take a whole group.
+# The chapter in one picture: 8 query heads read 2 key/value heads. Choose another G; then let a block take the group.
 
 # %%
 HeadGroups(heads=8, groups=2, keys=256, width=32, itemsize=4, shared=False)

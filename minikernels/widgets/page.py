@@ -150,10 +150,24 @@ class Widget(anywidget.AnyWidget):
         return {**data, "text/plain": self.title, "image/svg+xml": self.to_svg()}, metadata
 
     def linked_slider(self, trait, **settings):
-        """Return an `ipywidgets.IntSlider` tied to one of this widget's whole-number traits, both ways."""
-        slider = ipywidgets.IntSlider(value=getattr(self, trait), description=trait, **settings)
-        ipywidgets.jslink((slider, "value"), (self, trait))
-        return slider
+        """Return an `ipywidgets` slider tied to one of this widget's numbers, both ways."""
+        return self._linked(ipywidgets.FloatSlider if isinstance(getattr(self, trait), float) else ipywidgets.IntSlider,
+                            trait, settings)
+
+    def linked_checkbox(self, trait, **settings):
+        """Return an `ipywidgets.Checkbox` tied to one of this widget's switches, both ways."""
+        return self._linked(ipywidgets.Checkbox, trait, settings)
+
+    def linked_dropdown(self, trait, options, **settings):
+        """Return an `ipywidgets.Dropdown` of some values for one of this widget's traits, tied both ways."""
+        # The browser knows a dropdown's choice by its place in the list; its value lives in Python.
+        return self._linked(ipywidgets.Dropdown, trait, {"options": options, **settings}, traitlets.link)
+
+    def _linked(self, kind, trait, settings, link=ipywidgets.jslink):
+        """Return a control with a trait's value; `jslink` also holds in a saved notebook, where no kernel runs."""
+        control = kind(value=getattr(self, trait), description=trait, **settings)
+        link((control, "value"), (self, trait))
+        return control
 
 
 def _inline(value):
