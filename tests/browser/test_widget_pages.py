@@ -351,3 +351,12 @@ def test_meter_shows_bars_in_proportion(opened, width):
     page.get_by_role("checkbox").check()
     assert page.evaluate("model.get('logarithmic')") is True
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", ["player", "meter", "warp", "banks"])
+def test_widget_serves_every_reader(opened, fits_everyone, trace, name):
+    traffic = {"q": Traffic(load_bytes=600), "p": Traffic(load_bytes=300, store_bytes=100)}
+    make = {"player": lambda: TilePlayer(trace, step=100), "warp": lambda: WarpView("lane * 3"),
+            "meter": lambda: TrafficMeter([("v1", Traffic(load_bytes=900), traffic), ("v2", Traffic(), None)]),
+            "banks": lambda: WarpView("lane * 33", space="shared")}
+    fits_everyone(opened(make[name]()))
