@@ -100,4 +100,4 @@ def test_pool_view_agrees_with_the_pool_of_the_lesson():
 
 def test_pool_view_picture_is_small_and_repeatable():
     view = PoolView(64, 16, EVENTS)
-    assert view.to_svg() == view.to_svg() and len(view.to_svg()) < 600_000
+    assert view.to_svg() == view.to_svg() and len(view.to_svg()) < 300_000

@@ -69,4 +69,4 @@ def test_scan_tree_refuses(decay, drive, error, message):
 
 def test_scan_tree_picture_is_small_and_repeatable():
     tree = ScanTree(np.ones(64), algorithm="sequential", step=5)
-    assert tree.to_svg() == tree.to_svg() and len(tree.to_svg()) < 700_000
+    assert tree.to_svg() == tree.to_svg() and len(tree.to_svg()) < 300_000

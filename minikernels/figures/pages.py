@@ -7,6 +7,7 @@ from minikernels.figures.style import ATOMIC, INK, LOAD, new_figure, style
 __all__ = ["page_pool"]
 
 EMPTY, EDGE = "#e3e6ea", "#8d94a0"
+CHIPS = 10  # pages of a sequence that are written out
 
 
 def page_pool(held, lengths, references, filled, P, axes=None):
@@ -28,7 +29,7 @@ def page_pool(held, lengths, references, filled, P, axes=None):
     """
     across = 8
     down = -(-len(references) // across)
-    widest = max((len(pages) for pages in held.values()), default=1)
+    widest = min(CHIPS + 1, max((len(pages) for pages in held.values()), default=1))
     left = 0.62 * widest + 3.4
     with style():
         height = max(down, 0.75 * len(held), 1)
@@ -37,19 +38,22 @@ def page_pool(held, lengths, references, filled, P, axes=None):
             y = 0.75 * row + 0.35
             name = f"sequence {sequence}, {lengths[sequence]} tokens"
             axes.annotate(name, (0, y), va="center", fontsize=8, color=INK)
-            for place, page in enumerate(pages):
+            if len(pages) > CHIPS:
+                axes.annotate(f"+{len(pages) - CHIPS}", (3.0 + 0.62 * CHIPS, y), va="center", fontsize=7.5, color=INK)
+            for place, page in enumerate(pages[:CHIPS]):
                 axes.add_patch(Rectangle((3.0 + 0.62 * place, y - 0.26), 0.56, 0.52, facecolor="white",
                                          edgecolor=ATOMIC if references[page] > 1 else EDGE))
                 axes.annotate(str(page), (3.28 + 0.62 * place, y), ha="center", va="center", fontsize=7.5, color=INK)
         for page, (count, tokens) in enumerate(zip(references, filled, strict=True)):
             x, y = left + 1.5 * (page % across), page // across
             colour = ATOMIC if count > 1 else LOAD
-            for slot in range(P):
-                share = 1.3 / P
-                full = slot < tokens
-                axes.add_patch(Rectangle((x + slot * share, y + 0.36), 0.9 * share, 0.42, linewidth=0.5,
-                                         facecolor=colour if full else EMPTY if count else "white",
-                                         edgecolor=EDGE if count else EMPTY))
+            full = 1.3 * tokens / P
+            axes.add_patch(Rectangle((x, y + 0.36), 1.3, 0.42, facecolor=EMPTY if count else "white",
+                                     edgecolor=EDGE if count else EMPTY, linewidth=0.6))
+            axes.add_patch(Rectangle((x, y + 0.36), full, 0.42, facecolor=colour, linewidth=0))
+            for slot in range(1, P) if P <= 8 else ():  # more slots would be a grey mass
+                axes.plot([x + 1.3 * slot / P] * 2, [y + 0.36, y + 0.78], color="white" if count else EMPTY,
+                          linewidth=0.8)
             axes.annotate(f"{page}{f'  ×{count}' if count > 1 else ''}", (x, y + 0.2), va="center", fontsize=7,
                           color=INK if count else EDGE)
         axes.set(xlim=(0, left + 1.5 * across), ylim=(height + 0.1, -0.2))

@@ -1,5 +1,8 @@
 """A prefix scan as a tree: which elements are combined at which level."""
 
+import numpy as np
+from matplotlib.collections import LineCollection
+
 from minikernels.figures.style import INK, LOAD, new_figure, style
 
 __all__ = ["scan_tree"]
@@ -30,14 +33,13 @@ def scan_tree(levels, n, step=None, title="", axes=None):
     with style():
         axes = axes or new_figure(7.2, 0.9 + high * (len(levels) + 1)).subplots()
         size = 90 * min(1.0, 16 / n, high / 0.3)
-        for y in range(len(levels) + 1):
-            axes.scatter(range(n), [y] * n, s=0.16 * size, color=PALE if y > step else INK, zorder=2)
-        for y, level in enumerate(levels, 1):
-            colour = LOAD if y <= step else PALE
-            for left, right in level:
-                axes.plot([left, right], [y - 1, y], color=colour, linewidth=1.3, zorder=1)
-                axes.plot([right, right], [y - 1, y], color=colour, linewidth=1.3, zorder=1)
-            axes.scatter([right for _, right in level], [y] * len(level), s=size, color=colour, zorder=3)
+        for colour, dots, rows in ((LOAD, INK, range(step + 1)), (PALE, PALE, range(step + 1, len(levels) + 1))):
+            if n <= 32:  # what is carried along; more would hide the tree
+                axes.scatter(list(range(n)) * len(rows), np.repeat(rows, n), s=0.16 * size, color=dots, zorder=2)
+            made = [(left, right, y) for y in rows if y for left, right in levels[y - 1]]
+            edges = [[(x, y - 1), (right, y)] for left, right, y in made for x in (left, right)]
+            axes.add_collection(LineCollection(edges, colors=colour, linewidths=1.3, zorder=1))
+            axes.scatter([right for _, right, _ in made], [y for *_, y in made], s=size, color=colour, zorder=3)
         axes.set(xlim=(-0.7, n - 0.3), ylim=(len(levels) + 0.6, -0.6), title=title, xlabel="element", ylabel="level")
         axes.set_xticks(range(0, n, max(1, n // 16)))
         axes.set_yticks(range(0, len(levels) + 1, max(1, len(levels) // 8)))

@@ -17,6 +17,11 @@ class Frame {
     this.model.save_changes();
   }
 
+  /** A whole-number trait inside its bounds: a page's address may ask for anything. */
+  whole(name, last) {
+    return Math.max(0, Math.min(last, this.model.get(name)));
+  }
+
   /** Write the one sentence that says what is shown, for eyes and for screen readers. */
   say(sentence) {
     write(this.says, sentence);

@@ -26,7 +26,8 @@ async function render({ model, el }) {
     keyTo([["load", "bytes of K and V from HBM"], ["shared", "read again in SRAM, no HBM traffic"]]));
 
   function show(width) {
-    const [groups, shared, head] = ["groups", "shared", "head"].map((name) => model.get(name));
+    const [shared, head] = [model.get("shared"), frame.whole("head", heads - 1)];
+    const groups = divisors.includes(model.get("groups")) ? model.get("groups") : 1;
     const each = heads / groups;
     const chosen = Math.floor(head / each);
     const pitch = width / heads;

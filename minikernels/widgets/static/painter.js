@@ -50,8 +50,7 @@ class Board {
   }
 
   painted() {
-    const own = this.model.get("head");
-    return this.model.get("together") ? Array.from({ length: this.heads }, (_, head) => head) : [own];
+    return this.model.get("together") ? Array.from({ length: this.heads }, (_, head) => head) : [this.model.get("head")];
   }
 
   fill(pattern, n) {
@@ -127,6 +126,7 @@ async function render({ model, el }) {
       keyTo([["kept", "kept"], ["dropped", "dropped"], ["hidden-block", "no query sees it"]])),
     node("div", { class: "mk-beside" }, cards.element, pointed)));
 
+  const shown = () => frame.whole("head", board.heads - 1);
   const cursor = [0, 0];
   let [cell, stroke, told] = [1, null, 0];
 
@@ -137,7 +137,7 @@ async function render({ model, el }) {
     cell = Math.max(1, Math.min(34, Math.floor(Math.min(width, 520) / board.n), Math.max(4, Math.floor(520 / board.m))));
     const context = sized(canvas, cell * board.n, cell * board.m);
     const line = cell > 5 ? 1 : 0;
-    const at = model.get("head") * board.size;
+    const at = shown() * board.size;
     for (let i = 0; i < board.m; i++) {
       let most = 1e-30;
       for (let j = 0; j < board.n; j++) if (board.visible[i * board.n + j]) most = Math.max(most, board.mass[at + i * board.n + j]);
@@ -171,7 +171,7 @@ async function render({ model, el }) {
   function show(width) {
     if (!stroke) board.read();
     draw(width);
-    const own = board.sums([model.get("head")]);
+    const own = board.sums([shown()]);
     const every = board.sums(Array.from({ length: board.heads }, (_, head) => head));
     const density = own.kept / Math.max(1, own.seen);
     const recall = own.mass ? own.held / own.mass : 1;
@@ -188,7 +188,7 @@ async function render({ model, el }) {
     if (i < 0 || j < 0 || i >= board.m || j >= board.n) return "";
     const c = i * board.n + j;
     const what = !board.visible[c] ? "no query sees it"
-      : `${board.cells[model.get("head") * board.size + c] ? "kept" : "dropped"}, attention ${figure4(board.mass[model.get("head") * board.size + c])}`;
+      : `${board.cells[shown() * board.size + c] ? "kept" : "dropped"}, attention ${figure4(board.mass[shown() * board.size + c])}`;
     return `block of queries ${i}, of keys ${j}: ${what}`;
   };
   const placed = (event) => [Math.floor(event.offsetY / cell), Math.floor(event.offsetX / cell)];
@@ -202,7 +202,7 @@ async function render({ model, el }) {
     if (i >= board.m || j >= board.n) return;
     canvas.setPointerCapture(event.pointerId);
     [cursor[0], cursor[1]] = [i, j];
-    stroke = { keep: 1 - board.cells[model.get("head") * board.size + i * board.n + j] };
+    stroke = { keep: 1 - board.cells[shown() * board.size + i * board.n + j] };
     board.paint(i, j, stroke.keep);
     tell(false);
   });
@@ -223,7 +223,7 @@ async function render({ model, el }) {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   canvas.addEventListener("keydown", (event) => {
     const [i, j] = cursor;
-    const at = model.get("head") * board.size + i * board.n + j;
+    const at = shown() * board.size + i * board.n + j;
     if (event.key === " " || event.key === "Enter") {
       board.paint(i, j, 1 - board.cells[at]);
       frame.send("mask", board.text);

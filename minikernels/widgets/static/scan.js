@@ -46,8 +46,8 @@ async function render({ model, el }) {
   function show(width) {
     const name = model.get("algorithm");
     const all = levels[name];
-    const step = Math.min(model.get("step"), all.length);
-    const element = model.get("element");
+    const step = frame.whole("step", all.length);
+    const element = frame.whole("element", n - 1);
     const pitch = (width - 34) / n;
     const high = Math.max(9, Math.min(34, 400 / (all.length + 1)));
     const radius = Math.max(1.8, Math.min(7, pitch / 2.6, high / 2.6));

@@ -86,7 +86,7 @@ async function render({ model, el }) {
   }
 
   function show(width) {
-    const t = Math.max(0, Math.min(T - 1, model.get("step")));
+    const t = frame.whole("step", T - 1);
     if (!gated) states.setDecay(model.get("decay"));
     const state = states.at(t);
     const left = states.memory(t);

@@ -64,7 +64,7 @@ async function render({ model, el }) {
   }
 
   function show(width) {
-    const step = Math.max(0, Math.min(steps - 1, model.get("step")));
+    const step = frame.whole("step", steps - 1);
     drawGrid(width, step);
     drawBytes(step, width - room[0] > 280 ? width - room[0] - 24 : width);
     const [held, gone, joined, fresh] = [[], [], [], []];
