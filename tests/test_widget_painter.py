@@ -20,6 +20,11 @@ def test_painter_mask_has_the_shape_that_attention_takes():
     assert painter.recall == pytest.approx((1 + 6 + 11 + 13 + 18 + 23) / MASS.sum())
 
 
+def test_painter_takes_attention_of_one_head_of_heads_and_of_one_sequence():
+    masks = [MaskPainter(mass, causal=False).mask.shape for mass in (MASS[0], MASS, MASS[None])]
+    assert masks == [(1, 1, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)]
+
+
 def test_painter_mask_is_observable_and_read_only():
     heard, painter = [], MaskPainter(MASS, causal=False)
     painter.observe(lambda change: heard.append(change.new.sum()), "mask")
@@ -57,7 +62,7 @@ def test_painter_mask_survives_the_way_to_the_page_and_back():
 
 @pytest.mark.parametrize("mass, settings, error, message", [
     (np.ones(3), {}, ShapeError, "mass has shape"),
-    (np.ones((0, 3)), {}, ValueError, "at least one block"),
+    (np.ones((2, 1, 3, 3)), {}, ShapeError, "mass has shape"), (np.ones((0, 3)), {}, ValueError, "at least one block"),
     (-np.ones((2, 2)), {}, ValueError, "0 or more"),
     (np.full((2, 2), np.nan), {}, ValueError, "NaN or infinity"),
     ([["a"]], {}, DtypeError, "must hold floats"),

@@ -15,7 +15,7 @@ def inputs(T=7, D=3, seed=0):
 @pytest.mark.parametrize("T, D", [(1, 1), (7, 3), (40, 5)])
 def test_state_is_the_decayed_sum_of_outer_products(T, D):
     q, k, v = inputs(T, D)
-    view = StateView(q, k, v, decay=0.8)
+    view = StateView(q, k, v, decay=np.float64(0.8), step=np.int64(T - 1))
     weight = 0.8 ** np.arange(T)[::-1]
     np.testing.assert_allclose(view.state, np.einsum("t,ti,tj->ij", weight, k.astype(float), v.astype(float)))
     np.testing.assert_allclose(view.memory, weight)

@@ -12,6 +12,12 @@ from minikernels.widgets.page import Widget, front_end
 __all__ = ["MaskPainter"]
 
 
+def _by_head(mass):
+    """Return attention with an axis of heads, whether it came without one or with one of sequences before it."""
+    mass = np.asarray(mass)
+    return mass[None] if mass.ndim == 2 else mass[0] if mass.ndim == 4 and len(mass) == 1 else mass
+
+
 def _to_page(mask, _):
     """Return a mask as a string of 0 and 1, row after row, head after head."""
     return (np.asarray(mask, np.uint8).ravel() + ord("0")).tobytes().decode()
@@ -30,7 +36,7 @@ class MaskPainter(Widget):
 
     Parameters
     ----------
-    mass : array_like of shape (rows, columns) or (H, rows, columns)
+    mass : array_like of shape (rows, columns), (H, rows, columns) or (1, H, rows, columns)
         Attention that falls into each block, 0 or more: rows are blocks of R queries, columns blocks of C keys.
     block : (int, int)
         R and C.
@@ -71,8 +77,7 @@ class MaskPainter(Widget):
     together = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, mass, *, block=(16, 16), queries=None, keys=None, width=64, itemsize=2, causal=True, mask=None):
-        mass = np.asarray(mass)
-        self.mass = checked("mass", mass if mass.ndim == 3 else mass[None] if mass.ndim == 2 else mass, "Hij", "fiub")
+        self.mass = checked("mass", _by_head(mass), "Hij", "fiub")
         if not self.mass.size or (self.mass < 0).any():
             raise ValueError("mass is the attention in each of at least one block, 0 or more")
         self.mass = self.mass.astype(np.float32)

@@ -63,7 +63,7 @@ class PoolView(Widget):
         self.reserve = size("reserve", 4 * self.P if reserve is None else reserve)
         events = self._checked(events)
         super().__init__(_packed=pack({"pages": self.pages, "P": self.P, "reserve": self.reserve}, {}), events=events)
-        self.step = len(self.events) if step is None else step
+        self.step = len(self.events) if step is None else int(step)
         self.selected = max(self.pool.held, default=-1)
 
     def _checked(self, events):

@@ -88,7 +88,7 @@ class ScanTree(Widget):
                   for name, steps in self.steps.items()}
         super().__init__(_packed=pack({"n": len(decay), "names": ALGORITHMS, "levels": self.steps}, arrays),
                          algorithm=algorithm, element=len(decay) - 1)
-        self.step = self.depth if step is None else step
+        self.step = self.depth if step is None else int(step)
 
     def _after(self, algorithm, step):
         """Return what each element holds after some levels."""

@@ -69,7 +69,7 @@ class StateView(Widget):
         header = {"T": T, "D": D, "itemsize": self.itemsize, "gated": gate is not None}
         super().__init__(_packed=pack(header, {name: x.astype(np.float32) for name, x in arrays.items()},
                                       exact=set(arrays)))
-        self.decay, self.step = decay, T - 1 if step is None else step
+        self.decay, self.step = float(decay), T - 1 if step is None else int(step)
 
     @traitlets.validate("step")
     def _inside(self, proposal):

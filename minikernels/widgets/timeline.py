@@ -72,7 +72,7 @@ class CacheTimeline(Widget):
         header = {"steps": steps, "tokens": tokens, "text": self.text,
                   "bits": sorted({int(b) for b in np.unique(self.bits)} - {0})}
         super().__init__(_packed=pack(header, arrays, exact={"bytes"}))
-        self.step = steps - 1 if step is None else step
+        self.step = steps - 1 if step is None else int(step)
 
     def _check(self):
         """Raise where the arrays fit each other and still cannot be a cache."""
