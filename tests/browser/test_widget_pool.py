@@ -71,6 +71,8 @@ def test_pool_view_takes_requests(opened, fits_everyone):
         ["allocate", 9], ["fork", 0], ["append", 1, 2], ["allocate", 8, 1, 8]]
     assert says.inner_text() == "sequence 2 begins with 8 tokens in 2 pages, 2 pages shared with sequence 1"
     assert "sharing saves 4 pages" in page.locator(".mk-use").inner_text()
+    assert page.locator("svg.mk-history").get_attribute("aria-label") == (
+        "Slots over 4 events: at most 4 empty slots in pages in use")
     page.get_by_role("slider", name="Event").focus()
     page.keyboard.press("Home")
     assert says.inner_text() == "nothing has happened yet"

@@ -144,6 +144,10 @@ function keyTo(listed) {
     node("span", { class: "mk-chip" }, node("i", { class: `mk-${kind}` }), text)));
 }
 
+/** Words and lines of a drawing. */
+const words = (x, y, kind, text) => shape("text", { x, y, class: kind }, String(text));
+const line = (kind, d) => shape("path", { class: kind, d });
+
 /** Give an SVG its size, empty; returns it. */
 function cleared(svg, width, height, label) {
   const frame = { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label };

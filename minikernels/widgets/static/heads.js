@@ -14,10 +14,11 @@ async function render({ model, el }) {
   const named = (g) => (g === heads ? " (MHA)" : g === 1 ? " (MQA)" : "");
   const svg = shape("svg", { class: "mk-drawing" });
   const cards = new Cards([["cache", "Cache a token", "lane"], ["read", "HBM → chip, a step", "load"],
-    ["intensity", "FLOP a byte read", "shared"], ...(Object.keys(quality).length ? [["quality", "Measured", "lane"]] : [])]);
+    ["intensity", "FLOP a byte read", "shared"],
+    ...(Object.keys(quality).length ? [["quality", "Measured", "lane"]] : [])]);
   frame.root.prepend(
-    node("p", { class: "mk-what", text: `One step of decoding: ${counted(heads, "query head")}, ${whole(header.keys)} keys, `
-      + `D = ${header.width}, ${header.itemsize} B an element.` }),
+    node("p", { class: "mk-what", text: `One step of decoding: ${counted(heads, "query head")}, `
+      + `${whole(header.keys)} keys, D = ${header.width}, ${header.itemsize} B an element.` }),
     node("div", { class: "mk-controls" },
       frame.select("groups", "Key/value heads G", divisors.map((g) => [g, `G = ${g}${named(g)}`])),
       frame.checkbox("shared", "a block takes the whole group"),
@@ -36,7 +37,8 @@ async function render({ model, el }) {
     const groupX = (g) => (g + 0.5) * each * pitch;
     const [top, middle, bottom] = [22, 84, 150];
     const sentence = `query head ${head} reads key/value head ${head} // ${each} = ${chosen}; `
-      + `keys and values are read from HBM ${counted(shared ? groups : heads, "time")}, once a ${shared ? "group" : "query head"}`;
+      + `keys and values are read from HBM ${counted(shared ? groups : heads, "time")}, `
+      + `once a ${shared ? "group" : "query head"}`;
     cleared(svg, width, 204, sentence);
     const wires = shape("g", { class: "mk-wires" });
     svg.append(wires);
@@ -45,30 +47,33 @@ async function render({ model, el }) {
       const g = Math.floor(h / each);
       const from = shared ? middle : bottom;
       const share = shared ? 0 : (h % each - (each - 1) / 2) * Math.min(7, (each * pitch - 2 * gap) / each);
-      wires.append(shape("path", { class: (shared ? "mk-again" : "mk-moves") + (h === head ? " mk-lit" : ""),
-        d: `M${groupX(g) + share} ${from} C${groupX(g) + share} ${from - 30} ${queryX(h)} ${top + 50} ${queryX(h)} ${top + 22}` }));
+      const [x, to] = [groupX(g) + share, queryX(h)];
+      wires.append(line((shared ? "mk-again" : "mk-moves") + (h === head ? " mk-lit" : ""),
+        `M${x} ${from} C${x} ${from - 30} ${to} ${top + 50} ${to} ${top + 22}`));
       const box = { x: h * pitch + 2, y: top, width: Math.max(2, pitch - 4), height: 22, rx: 3 };
       const square = shape("rect", { ...box, class: `mk-query${h === head ? " mk-lit" : ""}`, "data-query": h },
         "", `query head ${h} reads key/value head ${g}`);
       square.addEventListener("pointerdown", () => frame.send("head", h));
       svg.append(square);
       if (pitch > 18 || h % 8 === 0) {
-        svg.append(shape("text", { x: queryX(h), y: top + 15, class: "mk-t mk-mid mk-on" }, pitch > 30 ? `q${h}` : `${h}`));
+        svg.append(words(to, top + 15, "mk-t mk-mid mk-on", pitch > 30 ? `q${h}` : h));
       }
     }
     for (let g = 0; g < groups; g++) {
       const box = { x: g * each * pitch + gap / 2, width: Math.max(3, each * pitch - gap), rx: 3 };
       if (shared) {
-        wires.append(shape("path", { class: `mk-moves${lit(g)}`, d: `M${groupX(g)} ${bottom} V${middle + 24}` }));
-        svg.append(shape("rect", { ...box, y: middle, height: 24, class: `mk-tile${lit(g)}` }, "", "a tile of K and V in SRAM"));
+        wires.append(line(`mk-moves${lit(g)}`, `M${groupX(g)} ${bottom} V${middle + 24}`));
+        const tile = { ...box, y: middle, height: 24, class: `mk-tile${lit(g)}` };
+        svg.append(shape("rect", tile, "", "a tile of K and V in SRAM"));
       }
       svg.append(shape("rect", { ...box, y: bottom, height: 30, class: `mk-cache${lit(g)}`, "data-group": g },
         "", `key/value head ${g}: ${bytes(header.keys * 2 * header.width * header.itemsize)} in HBM`));
-      if (each * pitch > 26) svg.append(shape("text", { x: groupX(g), y: bottom + 19, class: "mk-t mk-mid" }, each * pitch > 60 ? `K, V ${g}` : `${g}`));
+      const name = each * pitch > 60 ? `K, V ${g}` : g;
+      if (each * pitch > 26) svg.append(words(groupX(g), bottom + 19, "mk-t mk-mid", name));
     }
-    svg.append(shape("text", { x: 2, y: 13, class: "mk-q" }, "query heads, on the chip"),
-      shape("text", { x: 2, y: bottom + 46, class: "mk-q" }, "HBM: the cache, a key/value head each"));
-    if (shared) svg.append(shape("text", { x: 2, y: middle - 6, class: "mk-q mk-back" }, "SRAM: one tile a group"));
+    svg.append(words(2, 13, "mk-q", "query heads, on the chip"),
+      words(2, bottom + 46, "mk-q", "HBM: the cache, a key/value head each"));
+    if (shared) svg.append(words(2, middle - 6, "mk-q mk-back", "SRAM: one tile a group"));
 
     const [now, full] = [headCost(header, groups, shared), headCost(header, heads, false)];
     cards.show("cache", bytes(now.cache), now.cache / full.cache, `MHA keeps ${bytes(full.cache)}`);

@@ -50,7 +50,11 @@ class Board {
   }
 
   painted() {
-    return this.model.get("together") ? Array.from({ length: this.heads }, (_, head) => head) : [this.model.get("head")];
+    return this.model.get("together") ? this.every() : [this.model.get("head")];
+  }
+
+  every() {
+    return Array.from({ length: this.heads }, (_, head) => head);
   }
 
   fill(pattern, n) {
@@ -102,13 +106,15 @@ async function render({ model, el }) {
   const { header, arrays } = await unpack(model.get("_packed"));
   const board = new Board(header, arrays, model);
   const canvas = node("canvas", { tabindex: "0", role: "application", "aria-roledescription": "block mask",
-    "aria-label": `Mask of ${board.m} by ${board.n} blocks: arrow keys move, space keeps or drops, shift and arrow paints` });
+    "aria-label": `Mask of ${board.m} by ${board.n} blocks: arrow keys move, space keeps or drops, `
+      + "shift and arrow paints" });
   const cards = new Cards([["density", "Blocks kept", "lane"], ["recall", "Attention kept", "shared"],
     ["flop", "Float operations", "lane"], ["bytes", "HBM ↔ chip", "load"]]);
   const pattern = node("select", { "aria-label": "Pattern" },
     ...Object.entries(PATTERNS).map(([value, [text]]) => node("option", { value, text })));
   pattern.value = "sinks";
-  const count = node("input", { type: "number", min: 1, max: board.n, value: Math.min(2, board.n), "aria-label": "n, in blocks" });
+  const count = node("input",
+    { type: "number", min: 1, max: board.n, value: Math.min(2, board.n), "aria-label": "n, in blocks" });
   const pointed = node("p", { class: "mk-what" });
   const fill = () => {
     board.fill(pattern.value, Math.max(1, Number(count.value) || 1));
@@ -133,14 +139,18 @@ async function render({ model, el }) {
   function draw(width) {
     const style = getComputedStyle(frame.root);
     const ink = (name) => style.getPropertyValue(name).trim();
-    const tones = [["--mk-low", "--mk-high"], ["--mk-cell", "--mk-load"]].map((pair) => pair.map((n) => colour(frame.root, n)));
-    cell = Math.max(1, Math.min(34, Math.floor(Math.min(width, 520) / board.n), Math.max(4, Math.floor(520 / board.m))));
+    const tones = [["--mk-low", "--mk-high"], ["--mk-cell", "--mk-load"]]
+      .map((pair) => pair.map((name) => colour(frame.root, name)));
+    const fit = Math.min(Math.min(width, 520) / board.n, Math.max(4, 520 / board.m));
+    cell = Math.max(1, Math.min(34, Math.floor(fit)));
     const context = sized(canvas, cell * board.n, cell * board.m);
     const line = cell > 5 ? 1 : 0;
     const at = shown() * board.size;
     for (let i = 0; i < board.m; i++) {
       let most = 1e-30;
-      for (let j = 0; j < board.n; j++) if (board.visible[i * board.n + j]) most = Math.max(most, board.mass[at + i * board.n + j]);
+      for (let c = i * board.n; c < (i + 1) * board.n; c++) {
+        if (board.visible[c]) most = Math.max(most, board.mass[at + c]);
+      }
       for (let j = 0; j < board.n; j++) {
         const c = i * board.n + j;
         const [x, y] = [j * cell, i * cell];
@@ -172,23 +182,25 @@ async function render({ model, el }) {
     if (!stroke) board.read();
     draw(width);
     const own = board.sums([shown()]);
-    const every = board.sums(Array.from({ length: board.heads }, (_, head) => head));
-    const density = own.kept / Math.max(1, own.seen);
-    const recall = own.mass ? own.held / own.mass : 1;
+    const every = board.sums(board.every());
+    const [density, densities] = [own, every].map((sum) => sum.kept / Math.max(1, sum.seen));
+    const [recall, recalls] = [own, every].map((sum) => (sum.mass ? sum.held / sum.mass : 1));
     const also = (text) => (board.heads > 1 ? `; all heads ${text}` : "");
-    cards.show("density", percent(density), density, `${own.kept} of ${own.seen}${also(percent(every.kept / Math.max(1, every.seen)))}`);
-    cards.show("recall", percent(recall), recall, `lost ${percent(1 - recall)}${also(percent(every.mass ? every.held / every.mass : 1))}`);
+    cards.show("density", percent(density), density, `${own.kept} of ${own.seen}${also(percent(densities))}`);
+    cards.show("recall", percent(recall), recall, `lost ${percent(1 - recall)}${also(percent(recalls))}`);
     cards.show("flop", whole(own.flop), own.flop / Math.max(1, own.allFlop), `of ${whole(own.allFlop)}`);
-    cards.show("bytes", bytes(own.bytes), own.bytes / Math.max(1, own.allBytes), `of ${bytes(own.allBytes)}, q and o on the chip`);
-    frame.say(`${percent(density)} of the blocks hold ${percent(recall)} of the attention`
-      + (own.empty ? `; ${counted(own.empty, "row")} of blocks keep nothing and give 0` : density ? `; at best ${figure4(1 / density)} times faster` : ""));
+    cards.show("bytes", bytes(own.bytes), own.bytes / Math.max(1, own.allBytes),
+      `of ${bytes(own.allBytes)}, q and o on the chip`);
+    const remark = own.empty ? `; ${counted(own.empty, "row")} of blocks keep nothing and give 0`
+      : density ? `; at best ${figure4(1 / density)} times faster` : "";
+    frame.say(`${percent(density)} of the blocks hold ${percent(recall)} of the attention${remark}`);
   }
 
   const name = (i, j) => {
     if (i < 0 || j < 0 || i >= board.m || j >= board.n) return "";
-    const c = i * board.n + j;
-    const what = !board.visible[c] ? "no query sees it"
-      : `${board.cells[shown() * board.size + c] ? "kept" : "dropped"}, attention ${figure4(board.mass[shown() * board.size + c])}`;
+    const at = shown() * board.size + i * board.n + j;
+    const what = !board.visible[i * board.n + j] ? "no query sees it"
+      : `${board.cells[at] ? "kept" : "dropped"}, attention ${figure4(board.mass[at])}`;
     return `block of queries ${i}, of keys ${j}: ${what}`;
   };
   const placed = (event) => [Math.floor(event.offsetY / cell), Math.floor(event.offsetX / cell)];

@@ -5,20 +5,26 @@ async function render({ model, el }) {
   const { header } = await unpack(model.get("_packed"));
   const { pages, P, reserve } = header;
   const tables = node("div", { class: "mk-tables", role: "group", "aria-label": "Page tables" });
-  const svg = shape("svg", { class: "mk-drawing" });
+  const [svg, chart] = [shape("svg", { class: "mk-drawing" }), shape("svg", { class: "mk-drawing mk-history" })];
   const tokens = node("input", { type: "number", min: 1, max: pages * P, value: P + 1, "aria-label": "Tokens" });
   const strip = (name) => {
     const [full, empty] = [node("span", { class: "mk-tokens" }), node("span", { class: "mk-wasted" })];
     const said = node("small");
-    return { full, empty, said, rows: [node("span", { text: name }), node("span", { class: "mk-strip" }, full, empty), said] };
+    const bar = node("span", { class: "mk-strip" }, full, empty);
+    return { full, empty, said, rows: [node("span", { text: name }), bar, said] };
   };
   const use = { paged: strip("pages"), whole: strip("contiguous") };
 
-  /** The pool after the first `step` events, and what the last of them said. */
-  const at = (step) => {
+  /** The pool after the first `step` events, what the last of them said, and [tokens, slots in use] after each. */
+  const at = (step, history) => {
     const pool = new Pool(pages, P);
     let said = "nothing has happened yet";
-    for (const event of model.get("events").slice(0, step)) said = pool.apply(event);
+    const note = () => history?.push([pool.filled.reduce((sum, n) => sum + n, 0), P * (pages - pool.unused.length)]);
+    note();
+    for (const event of model.get("events").slice(0, step)) {
+      said = pool.apply(event);
+      note();
+    }
     return { pool, said };
   };
   /** An event from now on: what was recorded after this step is gone. */
@@ -47,8 +53,8 @@ async function render({ model, el }) {
   };
   const last = () => model.get("events").length;
   frame.root.prepend(
-    node("p", { class: "mk-what", text: `A pool of ${pages} pages of ${P} tokens in HBM. A sequence's token t lies in page `
-      + `table[t // ${P}], slot t % ${P}. Choose a sequence, then act on it.` }),
+    node("p", { class: "mk-what", text: `A pool of ${pages} pages of ${P} tokens in HBM. A sequence's token t lies `
+      + `in page table[t // ${P}], slot t % ${P}. Choose a sequence, then act on it.` }),
     node("div", { class: "mk-controls" }, frame.clock("step", "Event", { last, perSecond: 2,
       said: (step) => `event ${step} of ${last()}` })),
     node("div", { class: "mk-controls" }, node("label", {}, "tokens ", tokens), ...Object.values(actions)),
@@ -58,7 +64,8 @@ async function render({ model, el }) {
     keyTo([["load", "chosen sequence"], ["atomic", "shared, ×n sequences"], ["lane", "another sequence's token"],
       ["wasted", "empty slot of a page in use"]]),
     node("h4", { text: "slots that hold a token, and slots set aside for nothing" }),
-    node("div", { class: "mk-use" }, ...use.paged.rows, ...use.whole.rows));
+    node("div", { class: "mk-use" }, ...use.paged.rows, ...use.whole.rows),
+    node("h4", { text: "slots of the pool, event by event" }), chart);
 
   function drawTables(pool) {
     const focused = document.activeElement?.dataset?.sequence;
@@ -88,9 +95,10 @@ async function render({ model, el }) {
       const count = pool.references[page];
       const group = shape("g", { "data-page": page, "data-references": count,
         class: `${mine.has(page) ? "mk-mine " : ""}${count > 1 ? "mk-many" : ""}` });
-      group.append(shape("rect", { x: x - 3, y: y - 2, width: wide - 6, height: high - 5, rx: 4, class: "mk-frame-page" },
-        "", `page ${page}: ${count ? `${counted(count, "sequence")}, ${tokensOf(pool.filled[page])}` : "free"}`));
-      group.append(shape("text", { x, y: y + 12, class: count ? "mk-t" : "mk-q" }, `${page}${count > 1 ? ` ×${count}` : ""}`));
+      const border = { x: x - 3, y: y - 2, width: wide - 6, height: high - 5, rx: 4, class: "mk-frame-page" };
+      const held = count ? `${counted(count, "sequence")}, ${tokensOf(pool.filled[page])}` : "free";
+      group.append(shape("rect", border, "", `page ${page}: ${held}`),
+        words(x, y + 12, count ? "mk-t" : "mk-q", `${page}${count > 1 ? ` ×${count}` : ""}`));
       for (let s = 0; s < P; s++) {
         const kind = s < pool.filled[page] ? "mk-full" : count ? "mk-empty" : "mk-idle";
         group.append(shape("rect", { x: x + s * slot, y: y + 16, width: slot - 1.5, height: 16, class: kind }));
@@ -99,7 +107,22 @@ async function render({ model, el }) {
     }
   }
 
-  function show() {
+  /** Tokens and empty slots after each event, as areas; the rest of the height is free. */
+  function drawHistory(history, step, width) {
+    const [high, most] = [62, pages * P];
+    const x = (i) => (i / Math.max(1, history.length - 1)) * (width - 4) + 2;
+    const y = (n) => high - (n / most) * (high - 4);
+    const area = (pick) => `M${x(0)} ${y(pick(history[0]))} `
+      + `${history.map((now, i) => `H${x(i)} V${y(pick(now))}`).join(" ")} V${high} H${x(0)} Z`;
+    const worst = Math.max(...history.map(([held, slots]) => slots - held));
+    cleared(chart, width, high + 2,
+      `Slots over ${counted(history.length - 1, "event")}: at most ${worst} empty slots in pages in use`);
+    chart.append(shape("rect", { x: 1, y: 4, width: width - 2, height: high - 4, class: "mk-idle" }),
+      line("mk-lost", area(([, slots]) => slots)), line("mk-stored", area(([held]) => held)),
+      line("mk-cursor", `M${x(step)} 0 V${high}`));
+  }
+
+  function show(width) {
     const { pool, said } = at(model.get("step"));
     drawTables(pool);
     drawPages(pool, Math.max(160, svg.parentElement.clientWidth));
@@ -121,6 +144,9 @@ async function render({ model, el }) {
       + (saved ? `; sharing saves ${pagesOf(saved)}` : ""));
     fill(use.whole, alone, reserved - alone, `${whole(alone)} of ${whole(reserved)} slots if each request reserves `
       + `${tokensOf(reserve)}, ${share(alone, reserved)}${reserved > pages * P ? "; more than there are" : ""}`);
+    const history = [];
+    at(last(), history);
+    drawHistory(history, Math.min(model.get("step"), last()), width);
     frame.say(said);
   }
   return frame.keep(["events", "step", "selected"], show);

@@ -15,8 +15,8 @@ async function render({ model, el }) {
     onclick: () => choose(point.name) }, node("b", { text: `${i + 1}  ${point.name}` }),
   node("small", { text: `${figure4(point.tflop_per_s)} TFLOP/s, ${figure4(point.intensity)} FLOP a byte` })));
   frame.root.prepend(
-    node("p", { class: "mk-what", text: `${machine.name}. To the left of the corner bytes from HBM limit, to the right arithmetic. `
-      + `Ceilings: ${machine.source}.` }),
+    node("p", { class: "mk-what", text: `${machine.name}. To the left of the corner bytes from HBM limit, to the `
+      + `right arithmetic. Ceilings: ${machine.source}.` }),
     frame.says, svg,
     keyTo([["rung-chip", "a rung"], ["peer-chip", "a production kernel"]]),
     node("ol", {}, ...buttons.map((button) => node("li", {}, button))));
@@ -31,30 +31,32 @@ async function render({ model, el }) {
     const [y0, y1] = [Math.min(...speeds, highest / 10) / 2, Math.max(highest, ...speeds) * 2];
     const x = (value) => left + (Math.log(value / x0) / Math.log(x1 / x0)) * (width - left - right);
     const y = (value) => top + (1 - Math.log(value / y0) / Math.log(y1 / y0)) * (high - top - 30);
-    const sentence = chosen ? `${chosen.name}: ${figure4(chosen.tflop_per_s)} TFLOP/s, ${figure4(100 * chosen.share)} % of the roof above it`
-      + (chosen.share > 1 ? "; bytes that L2 serves let it stand above HBM's roof" : `; ${chosen.bound === "memory" ? "bytes limit it" : `arithmetic limits it (${chosen.compute})`}`)
+    const why = !chosen ? "" : chosen.share > 1 ? "bytes that L2 serves let it stand above HBM's roof"
+      : chosen.bound === "memory" ? "bytes limit it" : `arithmetic limits it (${chosen.compute})`;
+    const sentence = chosen ? `${chosen.name}: ${figure4(chosen.tflop_per_s)} TFLOP/s, `
+      + `${figure4(100 * chosen.share)} % of the roof above it; ${why}`
       : `${counted(points.length, "kernel")}; choose one to see the roof above it`;
     cleared(svg, width, high, sentence);
     for (const value of decades(x0, x1)) {
-      svg.append(shape("path", { class: "mk-grid", d: `M${x(value)} ${top} V${high - 30}` }));
-      if (x(value) < width - 20) svg.append(shape("text", { x: x(value), y: high - 16, class: "mk-q mk-mid" }, figure4(value)));
+      svg.append(line("mk-grid", `M${x(value)} ${top} V${high - 30}`));
+      if (x(value) < width - 20) svg.append(words(x(value), high - 16, "mk-q mk-mid", figure4(value)));
     }
     for (const value of decades(y0, y1)) {
-      svg.append(shape("path", { class: "mk-grid", d: `M${left} ${y(value)} H${width - right}` }),
-        shape("text", { x: left - 5, y: y(value) + 4, class: "mk-q mk-end" }, figure4(value)));
+      svg.append(line("mk-grid", `M${left} ${y(value)} H${width - right}`),
+        words(left - 5, y(value) + 4, "mk-q mk-end", figure4(value)));
     }
-    svg.append(shape("text", { x: left, y: high - 2, class: "mk-q" }, "FLOP for each byte asked of HBM"),
-      shape("text", { x: 2, y: 10, class: "mk-q" }, "TFLOP/s"));
+    svg.append(words(left, high - 2, "mk-q", "FLOP for each byte asked of HBM"), words(2, 10, "mk-q", "TFLOP/s"));
     for (const one of machine.bandwidth) {
       const slope = one.gb_per_s / 1e3;
-      const from = Math.max(x0, y0 / slope);
-      svg.append(shape("path", { class: "mk-roof", d: `M${x(from)} ${y(slope * from)} L${x(highest / slope)} ${y(highest)}` }));
-      const middle = Math.sqrt(from * (highest / slope));
-      svg.append(shape("text", { x: x(middle) - 6, y: y(slope * middle) - 4, class: "mk-t mk-end" }, `${one.name}, ${whole(one.gb_per_s)} GB/s`));
+      const [from, to] = [Math.max(x0, y0 / slope), highest / slope];
+      const middle = Math.sqrt(from * to);
+      svg.append(line("mk-roof", `M${x(from)} ${y(slope * from)} L${x(to)} ${y(highest)}`),
+        words(x(middle) - 6, y(slope * middle) - 4, "mk-t mk-end", `${one.name}, ${whole(one.gb_per_s)} GB/s`));
     }
     for (const one of machine.compute) {
-      svg.append(shape("path", { class: "mk-roof", d: `M${x(one.tflop_per_s / fastest)} ${y(one.tflop_per_s)} H${width - right}` }),
-        shape("text", { x: width - right, y: y(one.tflop_per_s) - 5, class: "mk-t mk-end" }, `${one.name}, ${figure4(one.tflop_per_s)} TFLOP/s`));
+      const level = y(one.tflop_per_s);
+      svg.append(line("mk-roof", `M${x(one.tflop_per_s / fastest)} ${level} H${width - right}`),
+        words(width - right, level - 5, "mk-t mk-end", `${one.name}, ${figure4(one.tflop_per_s)} TFLOP/s`));
     }
     if (chosen) {
       const here = x(chosen.intensity);

@@ -33,14 +33,15 @@ async function render({ model, el }) {
   const depth = () => levels[model.get("algorithm")].length;
   const work = (name) => levels[name].reduce((sum, level) => sum + level.length, 0);
   frame.root.prepend(
-    node("p", { class: "mk-what", text: "h[t] = decay[t] h[t−1] + drive[t], in a block's SRAM, a lane an element. Two neighbours "
-      + "combine to one (decay, drive), in any grouping: so many can be combined at once." }),
+    node("p", { class: "mk-what", text: "h[t] = decay[t] h[t−1] + drive[t], in a block's SRAM, a lane an element. Two "
+      + "neighbours combine to one (decay, drive), in any grouping: so many can be combined at once." }),
     node("div", { class: "mk-controls" },
       frame.select("algorithm", "Algorithm", Object.entries(names)),
       frame.clock("step", "Level", { last: depth, perSecond: 2, said: (step) => `level ${step} of ${depth()}` }),
       frame.slider("element", "origin of element", { last: n - 1 })),
     frame.says, svg,
-    keyTo([["fresh-chip", "combined at this level"], ["made-chip", "combined before"], ["origin-chip", "what the chosen element is made of"]]),
+    keyTo([["fresh-chip", "combined at this level"], ["made-chip", "combined before"],
+      ["origin-chip", "what the chosen element is made of"]]),
     cards.element);
 
   function show(width) {
@@ -70,35 +71,36 @@ async function render({ model, el }) {
       for (const [left, right] of level) {
         const mine = i < step && lit.has(`${i + 1}/${right}`);
         const kind = mine ? "mk-lit" : i + 1 === step ? "mk-now" : i < step ? "mk-done" : "";
-        for (const t of [left, right]) edges.append(shape("path", { class: kind, d: `M${x(t)} ${y(i)} L${x(right)} ${y(i + 1)}` }));
+        for (const t of [left, right]) edges.append(line(kind, `M${x(t)} ${y(i)} L${x(right)} ${y(i + 1)}`));
       }
     });
     for (let level = 0; level <= all.length; level++) {
       const made = new Set(level ? all[level - 1].map(([, right]) => right) : []);
       for (let t = 0; t < n; t++) {
-        const active = made.has(t);
-        if (level && !active && !(level === step && t === element)) {
-          if (level <= step && radius > 3) svg.append(shape("circle", { cx: x(t), cy: y(level), r: 1.5, class: "mk-carried" }));
+        const place = { cx: x(t), cy: y(level) };
+        if (level && !made.has(t) && !(level === step && t === element)) {
+          if (level <= step && radius > 3) svg.append(shape("circle", { ...place, r: 1.5, class: "mk-carried" }));
           continue;
         }
         const kind = level <= step && lit.has(`${level}/${t}`) ? "mk-origin"
           : level > step ? "" : level === step && level ? "mk-fresh" : "mk-made";
         const tip = `element ${t} after level ${level}: inputs ${from[level][t]} to ${t}`;
-        const dot = shape("circle", { cx: x(t), cy: y(level), r: radius, class: kind, "data-level": level, "data-element": t }, "", tip);
+        const named = { class: kind, "data-level": level, "data-element": t };
+        const dot = shape("circle", { ...place, r: radius, ...named }, "", tip);
         dot.addEventListener("pointerdown", () => frame.send("element", t));
         svg.append(dot);
       }
-      if (high > 12 || level % 8 === 0) svg.append(shape("text", { x: 20, y: y(level) + 4, class: "mk-q mk-end" }, String(level)));
+      if (high > 12 || level % 8 === 0) svg.append(words(20, y(level) + 4, "mk-q mk-end", level));
     }
     const every = Math.ceil(20 / pitch);
-    for (let t = 0; t < n; t += every) svg.append(shape("text", { x: x(t), y: 12, class: "mk-q mk-mid" }, String(t)));
+    for (let t = 0; t < n; t += every) svg.append(words(x(t), 12, "mk-q mk-mid", t));
     if (pitch > 34) {
       for (let t = 0; t < n; t++) {
         const value = arrays[name][2 * (step * n + t) + 1];
         const ready = from[step][t] === 0;
-        svg.append(shape("text", { x: x(t), y: bottom + 8, class: `${ready ? "mk-t" : "mk-q"} mk-mid` }, figure4(value)));
+        svg.append(words(x(t), bottom + 8, `${ready ? "mk-t" : "mk-q"} mk-mid`, figure4(value)));
       }
-      svg.append(shape("text", { x: 2, y: bottom + 8, class: "mk-q" }, "h"));
+      svg.append(words(2, bottom + 8, "mk-q", "h"));
     }
 
     const most = (f) => Math.max(1, ...Object.keys(levels).map(f));

@@ -7,11 +7,11 @@ async function render({ model, el }) {
   const states = new StateModel(header, arrays);
   const canvas = node("canvas", { role: "img" });
   const svg = shape("svg", { class: "mk-drawing" });
-  const cards = new Cards([["state", "State, float32, on the chip", "load"], ["cache", "A cache of k and v, in HBM", "store"],
-    ["half", "Half of a token is left", "shared"]]);
+  const cards = new Cards([["state", "State, float32, on the chip", "load"],
+    ["cache", "A cache of k and v, in HBM", "store"], ["half", "Half of a token is left", "shared"]]);
   frame.root.prepend(
-    node("p", { class: "mk-what", text: `S ← ${gated ? "diag(exp g)" : "decay"} S + k vᵀ, then o = q S: one head, D = ${D}. The state `
-      + "stays on the chip and never grows." }),
+    node("p", { class: "mk-what", text: `S ← ${gated ? "diag(exp g)" : "decay"} S + k vᵀ, then o = q S: one head, `
+      + `D = ${D}. The state stays on the chip and never grows.` }),
     node("div", { class: "mk-controls" },
       frame.clock("step", "Token", { last: T - 1, perSecond: 12, said: (t) => `token ${t} of ${T - 1}` }),
       !gated && frame.slider("decay", "decay", { last: 1, step: 0.005, said: (x) => x.toFixed(3) })),
@@ -38,7 +38,7 @@ async function render({ model, el }) {
     const largest = (values) => Math.max(1e-30, ...values.map(Math.abs));
     let most = 1e-30;
     for (const x of state) most = Math.max(most, Math.abs(x));
-    for (let r = 0; r < D; r++) for (let c = 0; c < D; c++) paint(state[r * D + c], most, left + c * cell, top + r * cell, cell, cell);
+    state.forEach((x, i) => paint(x, most, left + (i % D) * cell, top + Math.floor(i / D) * cell, cell, cell));
     const row = (array) => Array.from(array.subarray(t * D, (t + 1) * D));
     const strips = [["k", row(states.k), false, 24], ["q", row(states.q), false, left + side + gap],
       ["v", row(states.v), true, 18], ["o", Array.from(o), true, top + side + gap]];
@@ -68,18 +68,18 @@ async function render({ model, el }) {
       const y = (value) => top + high - 4 - (value / most) * (high - 24);
       const points = Array.from(values, (value, token) => `${x(token).toFixed(1)} ${y(value).toFixed(1)}`);
       const closed = kind === "mk-left" ? ` L${x(values.length - 1)} ${y(0)} L${x(0)} ${y(0)} Z` : "";
-      svg.append(shape("path", { class: kind, d: `M${points.join(" L")}${closed}` }),
-        shape("path", { class: "mk-axis", d: `M4 ${y(0)} H${room - 4}` }),
-        shape("text", { x: 4, y: top + 10, class: "mk-t" }, title),
-        shape("text", { x: room - 4, y: top + 10, class: "mk-q mk-end" }, figure4(values[Math.min(t, values.length - 1)])));
+      svg.append(line(kind, `M${points.join(" L")}${closed}`), line("mk-axis", `M4 ${y(0)} H${room - 4}`),
+        words(4, top + 10, "mk-t", title),
+        words(room - 4, top + 10, "mk-q mk-end", figure4(values[Math.min(t, values.length - 1)])));
     };
     chart(4, "size of the state", states.norms, Math.max(1e-30, ...states.norms), "mk-line");
     chart(high + 24, "what is left of each token", left, 1, "mk-left");
-    svg.append(shape("path", { class: "mk-cursor", d: `M${x(t)} 16 V${2 * high + 24}` }),
-      shape("text", { x: 4, y: 2 * high + 40, class: "mk-q" }, "token 0"),
-      shape("text", { x: room - 4, y: 2 * high + 40, class: "mk-q mk-end" }, `token ${T - 1}`));
-    const touch = shape("rect", { x: 0, y: 0, width: room, height: 2 * high + 30, class: "mk-touch", "data-touch": "" });
-    const go = (event) => frame.send("step", Math.max(0, Math.min(T - 1, Math.round(((event.offsetX - 4) / (room - 8)) * (T - 1)))));
+    const foot = 2 * high + 40;
+    svg.append(line("mk-cursor", `M${x(t)} 16 V${foot - 16}`), words(4, foot, "mk-q", "token 0"),
+      words(room - 4, foot, "mk-q mk-end", `token ${T - 1}`));
+    const touch = shape("rect", { x: 0, y: 0, width: room, height: foot - 10, class: "mk-touch", "data-touch": "" });
+    const under = (event) => Math.round(((event.offsetX - 4) / (room - 8)) * (T - 1));
+    const go = (event) => frame.send("step", Math.max(0, Math.min(T - 1, under(event))));
     touch.addEventListener("pointerdown", go);
     touch.addEventListener("pointermove", (event) => event.buttons && go(event));
     svg.append(touch);
@@ -102,8 +102,10 @@ async function render({ model, el }) {
     while (back <= t && left[t - back] > 0.5) back++;
     const seen = back <= t;
     cards.show("half", seen ? `after ${counted(back, "token")}` : "not yet", seen ? back / T : 1,
-      seen ? "older ones fade away" : gated || model.get("decay") < 1 ? "all tokens are young" : "decay 1: nothing fades");
-    frame.say(`token ${t}: the state's size is ${figure4(states.norms[t])}, the first token counts ${figure4(100 * left[0])} %`);
+      seen ? "older ones fade away"
+        : gated || model.get("decay") < 1 ? "all tokens are young" : "decay 1: nothing fades");
+    frame.say(`token ${t}: the state's size is ${figure4(states.norms[t])}, `
+      + `the first token counts ${figure4(100 * left[0])} %`);
   }
   return frame.keep(["step", "decay"], show);
 }

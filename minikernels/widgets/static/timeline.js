@@ -5,22 +5,26 @@ const SHOWN = 160; // slots that are written out
 
 async function render({ model, el }) {
   const frame = new Frame({ model, el }, "timeline", "CacheTimeline");
-  const { header: { steps, tokens, text, bits }, arrays: { status, merged, bytes: sizes } } = await unpack(model.get("_packed"));
+  const { header: { steps, tokens, text, bits }, arrays } = await unpack(model.get("_packed"));
+  const { status, merged, bytes: sizes } = arrays;
   const canvas = node("canvas", { role: "img" });
   const svg = shape("svg", { class: "mk-drawing" });
-  const slots = node("div", { class: "mk-slots", role: "group", "aria-label": "Slots of the cache at this step", tabindex: "0" });
+  const slots = node("div",
+    { class: "mk-slots", role: "group", "aria-label": "Slots of the cache at this step", tabindex: "0" });
   const cards = new Cards([["now", "This cache, in HBM", "load"], ["full", "Everything kept", "lane"],
     ["held", "Tokens with a slot", "shared"]]);
   const pointed = node("p", { class: "mk-what" });
   const used = [HELD, FEWER, MERGED, EVICTED].filter((kind) => status.includes(kind));
-  const said = { [HELD]: bits.length > 1 ? `held, ${bits.at(-1)} bits` : "held", [FEWER]: `held, ${bits.slice(0, -1).join(" or ")} bits`,
-    [MERGED]: "merged into another's slot", [EVICTED]: "evicted" };
+  const said = { [HELD]: bits.length > 1 ? `held, ${bits.at(-1)} bits` : "held",
+    [FEWER]: `held, ${bits.slice(0, -1).join(" or ")} bits`, [MERGED]: "merged into another's slot",
+    [EVICTED]: "evicted" };
   const at = (step, token) => (step < 0 ? 0 : status[step * tokens + token]);
   const name = (token) => (text ? `${token} ${JSON.stringify(text[token])}` : String(token));
   const cells = document.createElement("canvas");
   [cells.width, cells.height] = [tokens, steps];
   frame.root.prepend(
-    node("p", { class: "mk-what", text: "Each row is the cache after one step of generation: a column is a token, the newest at the right." }),
+    node("p", { class: "mk-what", text: "Each row is the cache after one step of generation: a column is a token, "
+      + "the newest at the right." }),
     node("div", { class: "mk-controls" }, frame.clock("step", "Step",
       { last: steps - 1, perSecond: 8, said: (step) => `step ${step} of ${steps - 1}` })),
     frame.says, node("div", { class: "mk-board" }, node("div", {}, canvas,
@@ -30,7 +34,8 @@ async function render({ model, el }) {
   let room = [1, 1];
   function drawGrid(width, step) {
     room = [Math.min(width, 560), Math.min(330, Math.max(90, steps * 9))];
-    const palette = ["--mk-cell", "--mk-off", "--mk-atomic", "--mk-fewer", "--mk-load"].map((n) => colour(frame.root, n));
+    const palette = ["--mk-cell", "--mk-off", "--mk-atomic", "--mk-fewer", "--mk-load"]
+      .map((name) => colour(frame.root, name));
     const image = cells.getContext("2d").createImageData(tokens, steps);
     const pixels = new Uint32Array(image.data.buffer);
     for (let i = 0; i < pixels.length; i++) {
@@ -54,13 +59,10 @@ async function render({ model, el }) {
     const x = (s) => 4 + (s / Math.max(1, steps - 1)) * (wide - 8);
     const y = (n) => high - (n / most) * (high - 34);
     const path = (values) => `M${Array.from(values, (n, s) => `${x(s).toFixed(1)} ${y(n).toFixed(1)}`).join(" L")}`;
-    svg.append(shape("path", { class: "mk-axis", d: `M4 ${high} H${wide - 4}` }),
-      shape("path", { class: "mk-full", d: path(sizes.subarray(steps)) }),
-      shape("path", { class: "mk-line", d: path(sizes.subarray(0, steps)) }),
-      shape("path", { class: "mk-cursor", d: `M${x(step)} 26 V${high}` }),
-      shape("text", { x: 4, y: 12, class: "mk-t" }, "bytes of this cache; dashed: everything kept"),
-      shape("text", { x: 4, y: high + 16, class: "mk-q" }, "step 0"),
-      shape("text", { x: wide - 4, y: high + 16, class: "mk-q mk-end" }, `step ${steps - 1}`));
+    svg.append(line("mk-axis", `M4 ${high} H${wide - 4}`), line("mk-full", path(sizes.subarray(steps))),
+      line("mk-line", path(sizes.subarray(0, steps))), line("mk-cursor", `M${x(step)} 26 V${high}`),
+      words(4, 12, "mk-t", "bytes of this cache; dashed: everything kept"), words(4, high + 16, "mk-q", "step 0"),
+      words(wide - 4, high + 16, "mk-q mk-end", `step ${steps - 1}`));
   }
 
   function show(width) {
@@ -80,15 +82,20 @@ async function render({ model, el }) {
       if (step && now >= FEWER && !before) fresh.push(token);
     }
     const few = (list) => (list.length > 3 ? counted(list.length, "token") : `token ${list.map(name).join(", ")}`);
-    const events = [fresh.length && `${few(fresh)} gets a slot`, joined.length && `${few(joined)} merges into ${few(joined.map((t) => merged[t]))}`,
+    const events = [fresh.length && `${few(fresh)} gets a slot`,
+      joined.length && `${few(joined)} merges into ${few(joined.map((t) => merged[t]))}`,
       gone.length && `${few(gone)} evicted`].filter(Boolean);
-    slots.replaceChildren(...held.slice(0, SHOWN).map((token) => node("span", {
-      class: `${at(step, token) === FEWER ? "mk-narrow" : ""}${into.has(token) ? " mk-wide" : ""}`,
-      text: (text ? JSON.stringify(text[token]).slice(1, -1) : String(token)) + (into.has(token) ? ` +${into.get(token)}` : "") })),
-    held.length > SHOWN && node("small", { text: ` and ${held.length - SHOWN} more` }) || "");
+    const slot = (token) => {
+      const kind = `${at(step, token) === FEWER ? "mk-narrow" : ""}${into.has(token) ? " mk-wide" : ""}`;
+      const word = text ? JSON.stringify(text[token]).slice(1, -1) : String(token);
+      return node("span", { class: kind, text: word + (into.has(token) ? ` +${into.get(token)}` : "") });
+    };
+    slots.replaceChildren(...held.slice(0, SHOWN).map(slot));
+    if (held.length > SHOWN) slots.append(node("small", { text: ` and ${held.length - SHOWN} more` }));
     const [now, full] = [sizes[step], sizes[steps + step]];
     const most = Math.max(1, ...sizes);
-    cards.show("now", bytes(now), now / most, now && now < full ? `${figure4(full / now)} times smaller` : "nothing saved yet");
+    cards.show("now", bytes(now), now / most,
+      now && now < full ? `${figure4(full / now)} times smaller` : "nothing saved yet");
     cards.show("full", bytes(full), full / most, "a slot for every token, at full width");
     cards.show("held", whole(held.length), held.length / Math.max(1, come), `of ${counted(come, "token")} so far`);
     const sentence = `step ${step}: slots for ${whole(held.length)} of ${counted(come, "token")}`
@@ -97,7 +104,8 @@ async function render({ model, el }) {
     frame.say(sentence);
   }
 
-  const placed = (event) => [Math.floor((event.offsetY / room[1]) * steps), Math.floor((event.offsetX / room[0]) * tokens)];
+  const placed = ({ offsetX, offsetY }) => [Math.floor((offsetY / room[1]) * steps),
+    Math.floor((offsetX / room[0]) * tokens)];
   const go = (event) => frame.send("step", Math.max(0, Math.min(steps - 1, placed(event)[0])));
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
