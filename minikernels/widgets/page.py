@@ -1,8 +1,8 @@
 """What every widget shares: one module of script and style, a self-contained page, and a still picture.
 
 A widget's front end is the concatenation of plain script files, of which the last one ends in
-``export default { render }``: one ES module, made without a build step, that runs in Jupyter (through anywidget)
-and in a saved page (through the few lines of `SHIM`).
+``export default { render: guarded(render) }``: one ES module, made without a build step, that runs in Jupyter
+(through anywidget) and in a saved page (through the few lines of `SHIM`).
 """
 
 import base64

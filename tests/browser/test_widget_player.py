@@ -263,3 +263,12 @@ def test_playback_holds_what_the_trace_holds(page, trace):
 
 def test_player_serves_every_reader(opened, fits_everyone, trace):
     fits_everyone(opened(TilePlayer(trace, step=100)))
+
+
+def test_a_page_that_cannot_be_drawn_says_so(browser, trace, tmp_path):
+    path = TilePlayer(trace).to_html(tmp_path / "page.html")
+    path.write_text(path.read_text("utf-8").replace("DecompressionStream", "NoSuchStream"), "utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert "could not be drawn (NoSuchStream is not defined)" in page.get_by_role("alert").inner_text()
+    page.close()

@@ -92,4 +92,4 @@ async function render({ model, el }) {
   return frame.keep(["groups", "shared", "head"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

@@ -121,15 +121,15 @@ async function render({ model, el }) {
     frame.send("mask", board.text);
   };
   frame.root.prepend(
-    node("p", { class: "mk-what", text: `A cell is ${board.block[0]} queries by ${board.block[1]} keys; `
-      + "paint to keep or drop. The darker, the more attention lies there." }),
+    node("p", { class: "mk-what", text: `A row is a block of ${board.block[0]} queries, a column one of `
+      + `${board.block[1]} keys. Paint to keep or drop; the darker, the more attention lies there.` }),
     node("div", { class: "mk-controls" },
       board.heads > 1 && frame.slider("head", "head", { last: board.heads - 1 }),
       board.heads > 1 && frame.checkbox("together", "paint every head"),
       pattern, node("label", {}, "n = ", count), frame.button("Fill", fill, "Fill with the pattern")),
     frame.says,
     node("div", { class: "mk-board" }, node("div", {}, canvas,
-      keyTo([["kept", "kept"], ["dropped", "dropped"], ["hidden-block", "no query sees it"]])),
+      keyTo([["kept", "kept: a dot in the corner"], ["dropped", "dropped"], ["hidden-block", "no query sees it"]])),
     node("div", { class: "mk-beside" }, cards.element, pointed)));
 
   const shown = () => frame.whole("head", board.heads - 1);
@@ -169,6 +169,10 @@ async function render({ model, el }) {
         const [low, high] = tones[keep];
         context.fillStyle = `rgb(${low.map((from, k) => Math.round(from + (high[k] - from) * share)).join(",")})`;
         context.fillRect(x, y, cell - line, cell - line);
+        if (keep && cell > 8) { // a mark that needs no colour
+          context.fillStyle = ink("--mk-ink");
+          context.fillRect(x + cell - line - 4, y + cell - line - 4, 3, 3);
+        }
       }
     }
     if (document.activeElement === canvas) {
@@ -255,4 +259,4 @@ async function render({ model, el }) {
   return frame.keep(["mask", "head", "together"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

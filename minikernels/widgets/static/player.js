@@ -283,4 +283,4 @@ async function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: guarded(render) };

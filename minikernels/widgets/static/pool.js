@@ -152,4 +152,4 @@ async function render({ model, el }) {
   return frame.keep(["events", "step", "selected"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

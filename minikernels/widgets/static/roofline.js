@@ -77,4 +77,4 @@ async function render({ model, el }) {
   return frame.keep(["selected"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

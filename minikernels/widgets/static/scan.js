@@ -115,4 +115,4 @@ async function render({ model, el }) {
   return frame.keep(["algorithm", "step", "element"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

@@ -13,6 +13,18 @@ function node(tag, options = {}, ...children) {
   return element;
 }
 
+/** The same rendering, which says so where it cannot draw: a reader shall not look at an empty cell. */
+const guarded = (render) => async (context) => {
+  try {
+    return await render(context);
+  } catch (error) {
+    console.error(error);
+    const words = `This widget could not be drawn (${error.message}). It needs a browser of 2023 or later.`;
+    context.el.replaceChildren(node("p", { role: "alert", text: words }));
+    return undefined;
+  }
+};
+
 /** Write text only where it changed, so that a page at rest costs nothing. */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -110,4 +110,4 @@ async function render({ model, el }) {
   return frame.keep(["step", "decay"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

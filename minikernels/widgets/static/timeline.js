@@ -34,7 +34,7 @@ async function render({ model, el }) {
   let room = [1, 1];
   function drawGrid(width, step) {
     room = [Math.min(width, 560), Math.min(330, Math.max(90, steps * 9))];
-    const palette = ["--mk-cell", "--mk-off", "--mk-atomic", "--mk-fewer", "--mk-load"]
+    const palette = ["--mk-cell", "--mk-off", "--mk-merged", "--mk-fewer", "--mk-load"]
       .map((name) => colour(frame.root, name));
     const image = cells.getContext("2d").createImageData(tokens, steps);
     const pixels = new Uint32Array(image.data.buffer);
@@ -120,4 +120,4 @@ async function render({ model, el }) {
   return frame.keep(["step"], show);
 }
 
-export default { render };
+export default { render: guarded(render) };

@@ -194,4 +194,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: guarded(render) };
