@@ -22,10 +22,10 @@ pytestmark = pytest.mark.slow
 NOTEBOOKS = sorted(path.name for path in (Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))
 CELLS = ["""import numpy as np
 from minikernels.simt.trace import Trace
-from minikernels.widgets import MaskPainter, TilePlayer
+from minikernels.widgets import MaskPainter, PoolView, TilePlayer
 player = TilePlayer(Trace.load("trace.npz"), step=3)
 player""", "player.linked_slider('step', max=player.last)", """painter = MaskPainter(np.ones((2, 4, 4)), causal=False)
-painter"""]
+painter""", "pool = PoolView(8, 4, [('allocate', 6)])\npool"]
 WHOLE = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"}}  # draw cells that are out of sight too
 
 # Run code in the notebook's kernel and hand back what it printed.
@@ -172,11 +172,17 @@ def test_values_go_from_the_browser_to_python_and_back(run):
     page.locator(".mk-painter .mk-says", has_text="25.0 % of the blocks").wait_for()
     assert page.evaluate(ASK_KERNEL, "painter.mask = np.eye(5, dtype=bool)").startswith("mask has shape (5, 5)")
 
+    page.get_by_role("button", name="Fork the chosen sequence").click()
+    assert until(page, "print(pool.events, pool.step, pool.selected, pool.page_table.tolist())",
+                 "[['allocate', 6], ['fork', 0]] 2 1 [[0, 1], [0, 1]]")
+    page.evaluate(ASK_KERNEL, "pool.events = [*pool.events, ['append', 1, 1]]; pool.step = 3")
+    page.locator(".mk-pool .mk-says", has_text="page 1 was shared, so it is copied to page 2").wait_for()
+
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_opens_and_draws_its_first_widget(run, name):
     page = run(name)
-    for _ in range(300):
+    for _ in range(600):
         seen = page.evaluate(SEEN)
         if seen["drawn"] or seen["failed"]:
             break
