@@ -17,6 +17,7 @@ POINT = {"name": "v1", "flop": 1e12, "bytes": 1e9, "ms": 10}
 def clock(monkeypatch):
     """The clock always says 2 ms, and once 50."""
     monkeypatch.setattr(launch, "times_ms", lambda function, runs, warm_up: [50.0] + [2.0] * (runs - 1))
+    monkeypatch.setattr(launch, "require_gpu", lambda *_, **__: None)
     monkeypatch.setattr(launch, "provenance", lambda: {"gpu": "NVIDIA Test", "driver": "1.2", "cuda": "13.0"})
     monkeypatch.setattr(roofs, "limits", lambda: WORK)
 

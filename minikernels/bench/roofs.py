@@ -30,6 +30,7 @@ def measure(listed, runs=RUNS):
 
 def run(out=None):
     """Measure the GPU at hand and write its file; return the path."""
+    launch.require_gpu("measuring")
     about = launch.provenance()
     date = datetime.date.today().isoformat()
     source = f"measured {date}, median of {RUNS} by CUDA events, driver {about['driver']}, CUDA {about['cuda']}"
