@@ -98,7 +98,7 @@ class Launched:
             What the letters stand for.
         """
         traffic = self.launch.traffic if array is None else self.launch.by_array[array]
-        counted = getattr(traffic, quantity)
+        counted = getattr(traffic, quantity) + by_atomics(traffic, quantity)
         allowed = allowance(formula, letters)
         if counted > allowed:
             of = f" of {array}" if array else ""
@@ -128,6 +128,14 @@ class Launched:
         shapes = [f"{n} {list(x.shape)}" for n, x in self.arguments.items() if hasattr(x, "shape") and x.ndim]
         constants = [f"{n}={v}" for n, v in self.constants.items()]
         return f"(launched with {', '.join(shapes + constants)}, grid {self.job.shape[0]}, block {self.job.shape[1]})"
+
+
+def by_atomics(traffic, quantity):
+    """Return what atomics add to a quantity: an atomic add of 0 is a load, and spends what a load spends."""
+    kind, _, unit = quantity.partition("_")
+    if kind in ("load", "store"):
+        return getattr(traffic, f"atomic_{unit}")
+    return traffic.shared_atomic_requests if kind == "shared" else 0
 
 
 def allowance(formula, letters):

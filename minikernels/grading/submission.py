@@ -46,6 +46,9 @@ class Submission:
         """Return the text; NotImplementedError if nobody has begun to write, Failure if there is no such text."""
         if not self.path.is_file() or self.path.is_symlink():
             raise Failure(f"there is no file {self.filename} in {self.path.parent.name}/")
+        if self.path.stat().st_size > 4 * LONGEST:
+            raise Failure(f"{self.filename} has {self.path.stat().st_size:,} bytes; at most {LONGEST:,} characters are "
+                          "read")
         try:
             text = self.path.read_text("utf-8")
         except (UnicodeDecodeError, OSError) as error:
@@ -126,5 +129,5 @@ class Kernel:
         except KernelError as error:
             sizes = "".join(f", {n}={v}" for n, v in self.constants.items())
             raise Failure(f"{error}\n(launched with grid {grid}, block {block}{sizes})") from None
-        self.submission.bytes_moved += launch.traffic.hbm_bytes
+        self.submission.bytes_moved += launch.traffic.hbm_bytes + launch.traffic.atomic_bytes
         return Launched(self.submission, job, launch, outputs, self.constants)
