@@ -122,7 +122,7 @@ NUMPY = {
         if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1), l1, o1""",
 }
 
-# (what stands before, what stands instead), or a whole text.
+# (what stands in the solution, what stands instead, and so on), or a whole text.
 START = "    m = float32(-math.inf)\n"
 DEEP = "(" * 3000 + "S" + ")" * 3000
 KERNELS = {
@@ -140,26 +140,27 @@ KERNELS = {
     "is nested too deeply": (START, START + f"    x = {DEEP}\n"),
     "is one long expression": (START, START + "    x = " + "-" * 50_000 + "S\n"),
     "takes gigabytes of registers": (START, START + "    big = cuda.local.array(1000000000, float32)\n"),
-    "takes more registers than can be counted": (START, START + "    big = cuda.local.array((2**40, 2**40), float32)\n"),
+    "takes more registers than there are numbers": (
+        START, START + "    big = cuda.local.array((2**40, 2**40), float32)\n"),
     "takes as many registers as it may": (START, START + "".join(
-        f"    big{i} = cuda.local.array(131072, float32)\n    for j in range(40): big{i}[j * thread] = m\n"
-        for i in range(40))),
+        f"    big{i} = cuda.local.array(131072, float32)\n    big{i}[thread] = m\n" for i in range(100))),
     "wants too much shared memory": (START, START + "    big = cuda.shared.array(100000, float32)\n"),
     "wants shared memory of every name": (START, START + "".join(
         f"    big{i} = cuda.shared.array(4000, float32)\n" for i in range(100))),
     "computes a huge constant": ("D = 8", "A = 10**64\nB = A**64\nC = B**64\nE = C**64\nF = E**64\nD = 8"),
     "shifts a constant far": (START, START + "    x = 1 << 10**9\n"),
-    "compares constants for ever": ("D = 8", "A0 = (1, 1)\n" + "".join(
-        f"A{i} = (A{i - 1}, A{i - 1})\nB{i} = (A{i - 1}, A{i - 1})\n" for i in range(1, 60)) + "D = 8"),
+    "compares constants for ever": ("D = 8  #", "A0 = (1, 1)\nB0 = (1, 1)\n" + "".join(
+        f"A{i} = (A{i - 1}, A{i - 1})\nB{i} = (B{i - 1}, B{i - 1})\n" for i in range(1, 60)) + "D = 8  #",
+        START, START + "    x = 1 if A59 == B59 else 0\n"),
     "calls itself": (START, START + "    tile_loop(q, k, v, scale, o)\n"),
-    "reads by atomics": ("k_smem[i // D, i % D] = k[first + i // D, i % D]",
-                         "k_smem[i // D, i % D] = cuda.atomic.add(k, (first + i // D, i % D), float32(0))"),
+    "reads again by atomics": ("k_smem[i // D, i % D] = k[first + i // D, i % D]", "k_smem[i // D, i % D] = k[first + "
+                               "i // D, i % D] + float32(0) * cuda.atomic.add(k, (first + i // D, i % D), float32(0))"),
     "reads its input as a constant": (START, START + "    c = cuda.const.array_like(k)\n"),
     "writes its inputs": (START, START + "    k[0, 0] = float32(0)\n"),
     "writes beyond its output": (START, START + "    o[T + 5, 0] = float32(0)\n"),
     "hides the marks of the stub": "# Your lines start here.\n# Your lines end here.\n" + "def tile_loop(): pass\n",
     "is its own decorator": ("@kernel\n", "@(lambda f: __import__('os')._exit(0))\n"),
-    "has a default that runs": ("def tile_loop(q, k, v, scale, o):", "def tile_loop(q, k, v, scale, o=open('mark', 'w')):"),
+    "has a default that runs": ("tile_loop(q, k, v, scale, o):", "tile_loop(q, k, v, scale, o=open('mark', 'w')):"),
     "is a renamed test": (ROOT / "exercises/02_flash/test_ex3_tile_loop.py").read_text("utf-8"),
     "is the stub of another exercise": (ROOT / "exercises/02_flash/ex4_causal_skip.py").read_text("utf-8"),
     "is empty": "",
@@ -183,8 +184,10 @@ def kernel_attack(name):
     if isinstance(attack, str):
         return attack
     text = KERNEL.read_text("utf-8")
-    assert text.count(attack[0]) == 1, name
-    return text.replace(*attack)
+    for old, new in zip(attack[::2], attack[1::2], strict=True):
+        assert text.count(old) == 1, name
+        text = text.replace(old, new)
+    return text
 
 
 def solved(folder, chapter="02_flash"):

@@ -18,7 +18,7 @@ from minikernels.grading.process import Ended, Process
 __all__ = ["MAX_STEPS", "Job", "answer", "ask"]
 
 MAX_STEPS = 50_000  # statements of one launch; at the grader's sizes the solutions run a fifth of them or fewer
-SECONDS = 10  # processor time of one launch; the solutions' take a tenth of a second
+SECONDS = 8  # processor time of one launch; the solutions' take a tenth of a second
 MEMORY = 2 * 2**30  # bytes of address space, of which Python and NumPy take a fifth of a gigabyte
 PATIENCE = 3 * SECONDS + 30  # seconds on the clock, on a machine that is busy
 REFUSED = ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError
@@ -76,7 +76,7 @@ def ask(job, function, *arguments):
     """
     who = f"{job.filename}: {job.name}"
     try:
-        kind, found = machine.ask((function, job, arguments), PATIENCE)
+        kind, found = machine.ask((function, job, arguments, SECONDS), PATIENCE)
     except Ended as end:
         if end.overtime:
             raise Overtime(f"{who} ran for more than {SECONDS} seconds; is there a loop that never ends?") from None
@@ -94,8 +94,8 @@ def ask(job, function, *arguments):
 
 def answer(question):
     """Answer a question of `ask`, in the process."""
-    function, job, arguments = question
-    bound()
+    function, job, arguments, seconds = question
+    bound(seconds)
     try:
         return "done", function(job, *arguments)
     except KernelError as error:
@@ -104,14 +104,14 @@ def answer(question):
         return type(error).__name__, str(error)[:500]
 
 
-def bound():
+def bound(seconds):
     """Bound the memory of this process and the processor time of its next launch, where the system knows how to."""
     try:
         import resource
     except ImportError:  # Windows: the clock is all there is
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
+    seconds += int(used.ru_utime + used.ru_stime) + 1
     for name, amount in (("RLIMIT_CPU", seconds), ("RLIMIT_AS", MEMORY), ("RLIMIT_CORE", 0)):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # macOS does not bound memory
             resource.setrlimit(getattr(resource, name), (amount, resource.getrlimit(getattr(resource, name))[1]))
