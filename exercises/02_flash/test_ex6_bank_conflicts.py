@@ -12,6 +12,7 @@ SIZES = [
     {"T": 5, "S": 70, "D": 32},  # a ragged tile
     {"T": 3, "S": 33, "D": 64},
     {"T": 2, "S": 40, "D": 24},
+    {"T": 2, "S": 35, "D": 33},  # rows of an odd width
     {"T": drawn(1, 6), "S": drawn(2, 90), "D": 32},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
