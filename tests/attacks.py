@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minikernels.grading import course, find, holes
 
-__all__ = ["FILES", "KERNELS", "NUMPY", "kernel_attack", "numpy_attack"]
+__all__ = ["FILES", "HARMLESS", "KERNELS", "NUMPY", "kernel_attack", "numpy_attack"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLUTION = ROOT / "solutions/02_flash/ex2_merge.py"
@@ -170,6 +170,7 @@ KERNELS = {
     "is very long": "x = 1\n" * 100_000,
     "is one number without end": "D = " + "9" * 90_000 + "\n",
 }
+HARMLESS = ("writes a file at import", "exits at import", "computes a huge constant")  # nothing of it is ever run
 
 
 def numpy_attack(name):
