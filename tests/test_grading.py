@@ -3,12 +3,13 @@
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minikernels import cli
+from minikernels import cli, commands
 from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, lockstep
 from minikernels.grading.sandbox import Limits, call
 from minikernels.grading.submission import Submission
@@ -175,3 +176,42 @@ def test_check_command(capsys, words, code, said):
         cli.main(["check", *words])
     assert exit_.value.code == code
     assert said in "".join(capsys.readouterr())
+
+
+def test_check_without_a_word_checks_every_exercise(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check"])
+    said = capsys.readouterr().out
+    assert end.value.code == 1 and said.splitlines()[-1].startswith("0 of ")
+    assert all(f"{key} " in said for key in course.exercises())
+
+
+def written_merge(folder):
+    path = folder / "02_flash/ex2_merge.py"
+    path.parent.mkdir()
+    path.write_text((ROOT / "exercises/02_flash/ex2_merge.py").read_text("utf-8"), "utf-8")
+    return path
+
+
+def test_watching_checks_what_is_saved_and_nothing_else(tmp_path, capsys):
+    path = written_merge(tmp_path)
+
+    def changes(folders):
+        assert folders == {path.parent.resolve()}
+        yield {path.with_name("ex1_online_row.py"), path.with_name("notes.txt")}  # not watched
+        path.write_text(SOLUTION.read_text("utf-8"), "utf-8")
+        yield {path}
+        raise KeyboardInterrupt
+
+    assert commands.check.watch(find("02.2"), tmp_path, changes) == 0
+    before, after = capsys.readouterr().out.split("Watching: save a file to check it again; Ctrl-C ends.")
+    assert before.count("0 of 10 points") == 1 and after.count("10 of 10 points") == 1
+
+
+def test_a_save_is_noticed(tmp_path):
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    path = written_merge(tmp_path)
+    noticed = commands.check.saved({path.parent})
+    threading.Timer(0.5, path.write_text, ("# saved",)).start()
+    assert path in next(noticed)
+    noticed.close()
