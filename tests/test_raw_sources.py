@@ -10,6 +10,7 @@ import pytest
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
 from minikernels.launch.raw_kernels import RawKernel
+from minikernels.selective_scan import raw as selective_scan
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
@@ -47,6 +48,12 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
+BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), architecture)
+           for file in ("v5_registers", "v6_three_phase")
+           for *sizes, architecture in [
+               (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 2, "sm_90"), (16, 2048, 4, "sm_80"),
+               (5, 7, 4, False, False, True, "sm_80"), (1, 3, 2, "sm_90"), (64, 256, 2, "sm_80"),
+               (128, 64, 4, "sm_90")]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 

@@ -10,6 +10,7 @@ SIZES = {  # technique -> rows of its letters: 1, a prime, a tile less and more 
         (1, 1, 1, 1, 1, 1), (1, 2, 1, 63, 65, 8), (2, 2, 2, 64, 64, 16), (1, 4, 2, 65, 31, 7), (1, 2, 2, 17, 130, 33),
     ],
     "BHGSD": [(1, 1, 1, 1, 1), (3, 2, 1, 65, 8), (2, 2, 2, 64, 16), (4, 6, 2, 131, 33), (2, 32, 1, 37, 32)],
+    "BTEN": [(1, 1, 1, 1), (2, 37, 24, 5), (3, 33, 41, 16), (1, 65, 130, 2), (2, 5, 7, 33)],
 }
 EXACT = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
 OPTIONS = [("float32", True), ("float32", False), ("float16", True)]
