@@ -11,7 +11,7 @@ CASES = [  # B, T, E, N, what is left out
     (2, 65, 7, 16, "delta_bias"),
     (1, 1, 40, 3, "initial_state"),
     (1, 129, 9, 1, "softplus"),
-    (1, 5, 3, 256, "z d"),
+    (1, 5, 3, 33, "z d"),
     (2, 64, 33, 8, "initial_state z"),
 ]
 
