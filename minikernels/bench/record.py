@@ -13,13 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from minikernels import catalog, launch
-from minikernels.bench import attention, decode
+from minikernels.bench import attention, decode, scan
 from minikernels.bench.recorded import FOLDER, spoken_speed
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 __all__ = ["Case", "measure", "run"]
 
-SUITES = {"flash": attention.suites, "gqa": decode.suites}  # technique -> suites(technique, shapes)
+SUITES = {  # technique -> suites(technique, shapes)
+    "flash": attention.suites,
+    "gqa": decode.suites,
+    "selective_scan": scan.suites,
+}
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
 SERIES_MS = 250  # about as long as one series takes
 FEWEST, MOST = 3, 100  # repeats of a series

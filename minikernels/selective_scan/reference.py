@@ -4,6 +4,8 @@
 rung's outputs against both.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minikernels.core.numerics import accumulator
@@ -74,15 +76,31 @@ def recur(step, drive, a, b, c, h):
     return y, h
 
 
-def judge(o, state, u, delta, a, b, c, d=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None):
-    """Return the oracle's verdict on a rung's outputs: {"o": Verdict, "state": Verdict}."""
+class Expected(NamedTuple):
+    """What a scan should give: exactly, in plain NumPy, and how large the terms are that it is summed from."""
+
+    exact: tuple
+    rough: tuple
+    terms: tuple
+
+    def judge(self, o, state):
+        """Return the oracle's verdict on a rung's outputs: {"o": Verdict, "state": Verdict}."""
+        (o64, state64), (o_plain, state_plain), (o_terms, state_terms) = self
+        return {
+            "o": check(o, o64, o_plain, letters="BTE", magnitude=o_terms, rounded=np.abs(o64)),
+            "state": check(state, state64, state_plain, name="state", letters="BEN", magnitude=state_terms),
+        }
+
+
+def expected(u, delta, a, b, c, d=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None):
+    """Return what `scan` and `plain` make of the same inputs, to judge several rungs by."""
     given = u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state
-    (exact, exact_state), (rough, rough_state) = scan(*given), plain(*given)
-    y_terms, h_terms = terms(*given)
-    return {
-        "o": check(o, exact, rough, letters="BTE", magnitude=y_terms, rounded=np.abs(exact)),
-        "state": check(state, exact_state, rough_state, name="state", letters="BEN", magnitude=h_terms),
-    }
+    return Expected(scan(*given), plain(*given), terms(*given))
+
+
+def judge(o, state, u, delta, a, b, c, **options):
+    """Return the oracle's verdict on a rung's outputs: {"o": Verdict, "state": Verdict}."""
+    return expected(u, delta, a, b, c, **options).judge(o, state)
 
 
 def terms(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state):
