@@ -5,6 +5,7 @@ import pytest
 
 from minikernels import catalog, launch
 from minikernels.bench import attention, record, recorded, scan
+from minikernels.bench.suite import Entry
 
 SCAN = catalog.technique("selective_scan")
 SIZES = {"B": 2, "T": 70, "E": 20, "N": 3}
@@ -16,8 +17,8 @@ def here(monkeypatch):
     for name in ("to_gpu", "to_numpy", "to_cupy"):
         monkeypatch.setattr(launch, name, lambda x, *_: x)
     monkeypatch.setattr(launch, "times_ms", lambda function, runs, warm_up: [2.0] * runs)
-    monkeypatch.setattr(scan, "mamba", lambda there: attention.Entry("peer", "mamba_ssm", None, "not here"))
-    monkeypatch.setattr(scan, "torch_loop", lambda there: attention.Entry("peer", "torch", None, "not here"))
+    monkeypatch.setattr(scan, "mamba", lambda there: Entry("peer", "mamba_ssm", None, "not here"))
+    monkeypatch.setattr(scan, "torch_loop", lambda there: Entry("peer", "torch", None, "not here"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -60,20 +61,21 @@ def test_the_series_over_lengths_has_scans_and_attention(here, monkeypatch):
     monkeypatch.setattr(scan, "CASES", [])
     monkeypatch.setattr(scan, "LENGTHS", (32, 64))
     monkeypatch.setattr(scan, "LONG", {**SIZES, "B": 1})
-    monkeypatch.setattr(attention, "peers", lambda make, there: [attention.Entry("peer", "SDPA", None, "not here")])
+    monkeypatch.setattr(attention, "peers", lambda make, there: [Entry("peer", "SDPA", None, "not here")])
     suites = list(scan.suites(SCAN))
     assert [(s.technique, s.sizes["T"]) for s in suites] == [
-        (f"selective_scan_{what}", T) for T in (32, 64) for what in ("length", "attention")]
+        (name, T) for T in (32, 64) for name in ("selective_scan", "flash")]
+    assert {s.variant for s in suites} == {scan.SERIES}
     assert [entry.name for entry in suites[0].entries] == ["v5_registers", "v6_three_phase", "mamba_ssm"]
     assert "v5_mma" in {entry.name for entry in suites[1].entries}
 
 
 def test_time_per_token_is_read_from_what_was_recorded():
-    def result(technique, name, T, ms):
-        return recorded.Result(technique, name, False, ((("B", 1), ("T", T)), "float16", False), ms, 1)
+    def result(technique, name, T, ms, variant=scan.SERIES):
+        return recorded.Result(technique, name, False, ((("B", 1), ("T", T)), "float16", False, variant), ms, 1)
 
-    rows = (result("selective_scan_length", "v6", 2048, 1.0), result("selective_scan_length", "v6", 1024, 0.5),
-            result("selective_scan_attention", "v5_mma", 1024, 2.048), result("selective_scan", "v6", 4096, 1.0))
+    rows = (result("selective_scan", "v6", 2048, 1.0), result("selective_scan", "v6", 1024, 0.5),
+            result("flash", "v5_mma", 1024, 2.048), result("selective_scan", "v6", 4096, 1.0, ""))
     recording = recorded.Recording("A GPU", (9, 0), "1", "2026-01-02", rows)
     series = scan.per_token(recording)
     assert series == {"v6": [(1024, 500 / 1024), (2048, 1000 / 2048)], "v5_mma": [(1024, 2.0)]}

@@ -106,7 +106,8 @@ def test_the_cuda_rungs_read_tokens_once_or_twice(sizes, itemsize):
     blocks, states = raw.blocks_of(E, tile), E * N * 4
     tokens, mixed = B * T * E * itemsize, blocks * B * T * N * itemsize
     v5 = traffic.v5_registers(*sizes, itemsize=itemsize)
-    assert v5.load_bytes == 3 * tokens + 2 * mixed + 2 * B * states
+    share = E * raw.THREADS // (raw.THREADS // tile["LANES"]) * tile["VEC"] * 4  # bias, or d, for its readers
+    assert v5.load_bytes == 2 * B * share + 3 * tokens + 2 * mixed + 2 * B * states
     assert v5.store_bytes == tokens + B * states
     tiles = -(-T // tile["TOKENS"])
     count = -(-tiles // -(-tiles // 3))
@@ -114,7 +115,7 @@ def test_the_cuda_rungs_read_tokens_once_or_twice(sizes, itemsize):
     v6 = traffic.v6_three_phase(*sizes, itemsize=itemsize, count=3)
     again = early * (2 * E + blocks * N) * B * itemsize
     rates, carried = B * (2 * count - 1 + 1) * states, B * states * (1 + count - 1 + count) + B * (count - 1) * states
-    assert v6.load_bytes == 3 * tokens + 2 * mixed + again + rates + carried
+    assert v6.load_bytes == B * (3 * count - 1) * share + 3 * tokens + 2 * mixed + again + rates + carried
     between = B * (count - 1) * (states + E * 4) + B * count * states
     assert v6.store_bytes == tokens + B * states + between
     assert traffic.v6_three_phase(*sizes, itemsize=itemsize, count=1) == v5

@@ -21,4 +21,10 @@ GQA_CASES = [(rung, DECODE, dtype, {}) for dtype in BOTH for rung in DECODE_RUNG
 GQA_CASES += [(rung, {**DECODE, "H": 6, "S": 131, "D": 40}, "float16", {}) for rung in DECODE_RUNGS]
 GQA_CASES += [(rung, {**DECODE, "H": 32, "G": 1, "S": 77, "D": 128}, "float32", {}) for rung in DECODE_RUNGS]
 
-CASES = {"flash": FLASH_CASES, "gqa": GQA_CASES}
+SCAN = {"B": 2, "T": 70, "E": 72, "N": 16}  # ragged in T; the last warp has 8 channels
+SCAN_RUNGS = ("v1_channel_major", "v2_token_major", "v3_hillis_steele", "v4_blelloch", "v5_registers", "v6_three_phase")
+SCAN_CASES = [(rung, SCAN, dtype, {}) for dtype in BOTH for rung in SCAN_RUNGS]
+SCAN_CASES += [(rung, {"B": 1, "T": 41, "E": 37, "N": 5}, "float16", {}) for rung in SCAN_RUNGS]
+SCAN_CASES += [("v6_three_phase", {"B": 1, "T": 700, "E": 64, "N": N}, "float32", {}) for N in (3, 16, 64)]
+
+CASES = {"flash": FLASH_CASES, "gqa": GQA_CASES, "selective_scan": SCAN_CASES}

@@ -10,7 +10,7 @@ import numpy as np
 
 from minikernels import catalog, flash, launch, selective_scan
 from minikernels.bench import attention
-from minikernels.bench.attention import Entry, Suite, on_gpu
+from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
 from minikernels.selective_scan import reference, traffic
 
@@ -23,6 +23,7 @@ CASES = [(sizes, dtype) for sizes in (BATCH, LONG) for dtype in ("float16", "flo
 LENGTHS = tuple(1024 * 2**k for k in range(9))  # 1k to 256k tokens of one sequence
 ATTENTION = {"B": 1, "H": 16, "G": 16, "D": 64}  # of a model as wide as one whose Mamba layers have E = 2048
 LONGEST_ATTENTION = 65_536  # tokens; a layer takes seconds beyond
+SERIES = "per token against T"  # the variant of what is timed for it
 LESSONS = ("v3_hillis_steele", "v4_blelloch")  # timed at the first sizes alone
 PERIOD = 4096  # tokens after which a long input repeats
 SAMPLED = 4  # channels at either end that are held to the oracle
@@ -39,13 +40,13 @@ def suites(technique, shapes=None):
     for T in LENGTHS:
         whole = suite(technique, {**LONG, "T": T}, "float16")
         kept = [entry for entry in whole.entries if entry.kind == "peer" or entry.name.startswith(("v5", "v6"))]
-        yield replace(whole, technique="selective_scan_length", entries=tuple(kept))
+        yield replace(whole, entries=tuple(kept), variant=SERIES)
         if T <= LONGEST_ATTENTION:
             yield attention_suite(T)
 
 
 def suite(technique, sizes, dtype):
-    """Return the suite of one case: softplus, bias and direct share, no gates."""
+    """Return the suite of one case: softplus, bias and direct share, no gates; speed is the least bytes over time."""
     inputs = random(sizes, dtype)
     there = on_gpu(inputs)
     entries = []
@@ -57,7 +58,9 @@ def suite(technique, sizes, dtype):
             given = channel_major(there) if rung.name == "v1_channel_major" else there
             entries.append(Entry("rung", rung.name, partial(scanned, given, rung.name), absent))
     entries += [mamba(there), *([] if sizes != TEACHING else [torch_loop(there)])]
-    return Suite("selective_scan", sizes, dtype, False, traffic.flop(**sizes), tuple(entries), Samples(inputs).judge)
+    moved = traffic.least_bytes(**sizes, itemsize=inputs["u"].itemsize, gated=False)
+    judge = Samples(inputs).judge
+    return Suite("selective_scan", sizes, dtype, False, traffic.flop(**sizes), tuple(entries), judge, bytes=moved)
 
 
 def random(sizes, dtype):
@@ -132,7 +135,7 @@ def attention_suite(T):
     whole = attention.forward(catalog.technique("flash"), sizes, "float16", True)
     raw = {rung.name for rung in catalog.technique("flash").rungs if rung.kind == "raw" and rung.dtypes == ("float16",)}
     kept = [e for e in whole.entries if e.name in raw or (e.kind == "peer" and e.name != "SDPA math")]
-    return replace(whole, technique="selective_scan_attention", entries=tuple(kept))
+    return replace(whole, entries=tuple(kept), variant=SERIES)
 
 
 class Samples:
@@ -172,7 +175,7 @@ def per_token(recording):
     """
     series = defaultdict(list)
     for result in recording.results:
-        if result.technique in ("selective_scan_length", "selective_scan_attention"):
+        if result.case[3] == SERIES:
             T = dict(result.case[0])["T"]
             series[result.name].append((T, 1000 * result.ms / T))
     return {name: sorted(points) for name, points in series.items()}

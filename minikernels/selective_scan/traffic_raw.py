@@ -1,8 +1,9 @@
 """HBM traffic of the CUDA C++ rungs, in closed form; as `minikernels.selective_scan.traffic`, which exports them.
 
-Both leave out the bias and d, which every block reads once: a few hundred bytes a block. How many chunks v6_three_phase
-makes depends on the GPU, by default one with 132 multiprocessors.
+How many chunks v6_three_phase makes depends on the GPU, by default one with 132 multiprocessors.
 """
+
+from collections import Counter
 
 import numpy as np
 
@@ -43,6 +44,19 @@ class Tile:
 
         return heads(B, T * self.N * self.itemsize, one).times(self.blocks)
 
+    def share(self):
+        """Return the cost of the bias, or of d: each thread reads it for the channels whose tokens it reads."""
+        column = np.arange(THREADS) % (self.channels // self.vector) * self.vector
+        tops = range(0, self.E, self.channels)
+        places = Counter((top * FLOAT % 32, min(self.channels, self.E - top)) for top in tops)
+        total = Access()
+        for (first, held), count in places.items():
+            for v in range(self.vector):
+                warps = [warp[warp < held] for warp in (column + v).reshape(-1, 32)]
+                costs = (Access(1, len(np.unique((first + FLOAT * w) // 32)), FLOAT * len(w)) for w in warps if len(w))
+                total += sum(costs, Access()).times(count)
+        return total
+
     def one_state(self, first):
         """Return the cost of E rows of N float32 from byte `first` on, each by the lanes of its channel."""
         return scattered(first, self.E, self.N, FLOAT, 32 // self.lanes, self.places)
@@ -56,7 +70,7 @@ def v5_registers(B, T, E, N, itemsize, skip, gated):
     """Everything once, b and c once for every block of channels."""
     tile = Tile(E, N, itemsize)
     loads = tile.token(B, T, T).times(2 + gated) + tile.mixed(B, T, T).times(2)
-    loads += tile.states().times(B) + tile.states(B)  # rates, and first states
+    loads += tile.states().times(B) + tile.states(B) + tile.share().times(B * (1 + skip))  # rates, states, bias, d
     traffic = loads.loads() + (tile.token(B, T, T) + tile.states(B)).stores()
     traffic.barriers = 2 * B * tile.blocks * -(-T // tile.tokens)
     return traffic
@@ -76,13 +90,14 @@ def v6_three_phase(B, T, E, N, itemsize, skip, gated, count=None, multiprocessor
     early, slots = (count - 1) * each * tile.tokens, np.arange(B)[:, None] * count + np.arange(count)
     local = tile.token(B, T, early).times(2) + tile.mixed(B, T, early) + tile.states().times(B * (count - 1))
     apply = tile.token(B, T, T).times(2 + gated) + tile.mixed(B, T, T).times(2) + tile.states().times(B * count)
+    shares = tile.share().times(B * (count - 1) + B * count * (1 + skip))
     carry = run(0, E * N, FLOAT).times(B) + heads(B, E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
     carry += over(slots[:, :-1], E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
     carry += over(slots[:, :-1], E * FLOAT, lambda first: sums_read(first, E, N))
     stores = over(slots[:, :-1], E * N * FLOAT, tile.one_state)
     stores += over(slots[:, :-1], E * FLOAT, lambda first: rows(first, 1, E, FLOAT, 1, 32 // tile.lanes))
     stores += over(slots, E * N * FLOAT, lambda first: run(first, E * N, FLOAT)) + tile.token(B, T, T) + tile.states(B)
-    traffic = (local + carry + apply + over(slots, E * N * FLOAT, tile.one_state)).loads() + stores.stores()
+    traffic = (local + carry + apply + shares + over(slots, E * N * FLOAT, tile.one_state)).loads() + stores.stores()
     traffic.barriers = 2 * B * tile.blocks * (tiles + (count - 1) * each)
     return traffic
 
