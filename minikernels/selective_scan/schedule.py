@@ -4,7 +4,8 @@ __all__ = ["MOST", "chunks"]
 
 SECOND_PASS = 1.85  # work of going through all tokens twice, the first time without outputs
 MOST = 1024  # chunks: the carry takes them one after another
-LEAST_TILES = 4  # of a chunk, so that its start and its end do not weigh
+LEAST_TILES = 4  # of a chunk
+START = 1  # tiles' worth of time that a block takes to begin and to end
 
 
 def chunks(blocks, tiles, places):
@@ -16,8 +17,9 @@ def chunks(blocks, tiles, places):
     >>> chunks(512, 64, 528), chunks(64, 512, 528), chunks(1, 3, 528)
     ((1, 64), (8, 64), (1, 3))
     """
-    best = (float(tiles) * -(-blocks // places), 1)
+    best = ((tiles + START) * -(-blocks // places), 1)
     for count in range(2, min(MOST, tiles // LEAST_TILES) + 1):
-        best = min(best, (SECOND_PASS * -(-tiles // count) * -(-blocks * count // places), count))
+        rounds = -(-blocks * count // places)
+        best = min(best, (SECOND_PASS * (-(-tiles // count) + START) * rounds, count))
     share = -(-tiles // best[1])
     return -(-tiles // share), share
