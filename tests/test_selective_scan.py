@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from minikernels import model
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
-from minikernels.selective_scan import api, reference, scan, tiled
+from minikernels.model import layers
+from minikernels.selective_scan import api, entry, reference, scan, tiled
 from tests.selective_scan_cases import CASES, label, made, right
 
 HERE = api.SCAN.of_kind("numpy", "numba")  # rungs that run without a GPU
@@ -247,6 +249,20 @@ def test_channel_major_memory_is_not_copied():
     x = np.zeros((2, 5, 3)).transpose(0, 2, 1)
     assert np.shares_memory(channel_major(x), x)
     assert not np.shares_memory(channel_major(np.zeros((2, 3, 5))), x)
+
+
+def test_the_models_mamba_layers_are_scans():
+    tiny = model.load("hybrid")
+    for layer, kind in enumerate(tiny.config.layers):
+        if kind != "mamba":
+            with pytest.raises(ShapeError, match="this layer of the model is an attention layer"):
+                entry.activations(tiny.activations(b"import os", layer))
+            continue
+        given = entry.activations(tiny.activations(b"import os\n\n\ndef scan(path):\n", layer))
+        o, state = scan(**given, delta_softplus=True, return_state=True)
+        expected, h = layers.scan(**given, h=np.zeros_like(state))
+        np.testing.assert_allclose(o, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(state, h, rtol=0, atol=1e-5 * np.abs(h).max())
 
 
 def test_the_readme_examples_run(root):
