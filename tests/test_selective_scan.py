@@ -251,6 +251,20 @@ def test_channel_major_memory_is_not_copied():
     assert not np.shares_memory(channel_major(np.zeros((2, 3, 5))), x)
 
 
+def test_the_cuda_rungs_logarithm_is_good_to_a_unit_in_the_last_place(root):
+    """log1p_small of scan.cuh, with its coefficients as they stand there and each step rounded to float32."""
+    text = (root / "minikernels/selective_scan/scan.cuh").read_text("utf-8")
+    body = text.partition("float log1p_small(float w) {")[2].partition("}")[0]
+    first, *others = (np.float64(x) for x in re.findall(r"-?0\.\d+", body))
+    assert len(others) == 6
+    w = np.linspace(0, 0.5, 100_001, dtype=np.float32)[1:].astype(np.float64)
+    q = np.full_like(w, np.float32(first))
+    for x in others:
+        q = (q * w + np.float32(x)).astype(np.float32).astype(np.float64)  # a fused multiply-add rounds once
+    found = ((w * w).astype(np.float32) * q + w).astype(np.float32)
+    assert np.max(np.abs(found / np.log1p(w) - 1)) < 2.0**-23
+
+
 def test_the_models_mamba_layers_are_scans():
     tiny = model.load("hybrid")
     for layer, kind in enumerate(tiny.config.layers):
