@@ -73,7 +73,7 @@ def test_a_sequence_in_parts_with_the_state_handed_on_is_the_whole(rung, cuts):
 @over("rung", HERE)
 @over("gates", ["strong", "mixed"])
 def test_gates_of_minus_20_neither_overflow_nor_leave_the_budget(rung, gates):
-    q, k, v, *_ = made((1, 2, 200, 16, None, False))
+    q, k, v, *_ = made((1, 2, 100, 16, None, False))
     g = gate(np.random.default_rng(3), q.shape, gates, "float32")
     inputs = q, k, v, np.ones(2, np.float32), g, 1.0, None
     o, state = run(inputs, rung)
@@ -239,3 +239,14 @@ def test_more_sequences_than_a_grid_has_room_for_are_refused(rung):
     q, k, v = zeros(*[(65_536, 1, 1, 1)] * 3)
     with pytest.raises(ShapeError, match="B=65536 must be at most 65535"):
         la.attention(q, k, v, rung=rung)
+
+
+def test_the_readme_example_runs(root):
+    readme = (root / "minikernels/linear_attention/README.md").read_text("utf-8")
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        exec(compile(code, "minikernels/linear_attention/README.md", "exec"), names)
+    np.testing.assert_allclose(names["same"], names["o"], rtol=0, atol=1e-3)
+    q, k, v, gates = (names[x] for x in ("q", "k", "v", "gate"))
+    whole = reference.attention(q, k, v, np.ones(4), gates, 1.0)[0]
+    np.testing.assert_allclose(np.concatenate([names["first"], names["rest"]], axis=2), whole, rtol=0, atol=1e-3)

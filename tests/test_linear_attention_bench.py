@@ -8,6 +8,7 @@ from minikernels.bench import linear, record
 from minikernels.bench.streaming import step_costs
 
 TECHNIQUE = catalog.technique("linear_attention")
+LAST = TECHNIQUE.rungs[-1].name
 SIZES = {"B": 2, "H": 3, "T": 70, "D": 16}
 
 
@@ -24,11 +25,12 @@ def here(monkeypatch):
 def test_right_rungs_are_timed_and_the_others_say_why(here, dtype, gated):
     results, not_run = record.measure(linear.suite(TECHNIQUE, SIZES, dtype, gated), say=lambda line: None)
     assert [row["rung"] for row in results] == ["v1_recurrent", "v2_chunk"]
-    assert {row["technique"] for row in results} == {"linear_attention_gated" if gated else "linear_attention"}
+    assert {row.get("variant") for row in results} == {"gates" if gated else None}
     reasons = {row.get("rung") or row["peer"]: row["reason"] for row in not_run}
     assert "CUDA C++" in reasons["v3_mma_chunk"] or reasons["v3_mma_chunk"] == "takes float16"
     assert reasons["fla GLA" if gated else "fla lightning"].startswith("not installed")
     assert results[0]["flop"] == 4 * 2 * 3 * 70 * 16 * 16
+    assert results[0]["bytes"] == (4 + gated) * 2 * 3 * 70 * 16 * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("place", [(0, 0, 3, 2), (1, 2, 69, 5), (1, 1, 9, 9)], ids=str)
@@ -50,8 +52,10 @@ def test_a_long_head_is_judged_at_its_start_and_at_its_end(here, monkeypatch):
         assert not all(suite.judge({"o": o}))
 
 
-def test_the_series_runs_to_a_million_tokens_and_softmax_stops_before():
+def test_the_series_runs_to_a_million_tokens_and_softmax_stops_before(here):
     assert linear.LENGTHS[0] == 1024 and linear.LENGTHS[-1] == 2**20
+    one = linear.series(TECHNIQUE, {"B": 1, "H": 2, "T": 64, "D": 8})
+    assert (one.variant, [entry.name for entry in one.entries]) == ("beside softmax", [LAST, "flash v5_mma"])
     assert min(T for T in linear.LENGTHS if T > linear.SOFTMAX_LIMIT) == 2**20
 
 

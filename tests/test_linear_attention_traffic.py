@@ -6,7 +6,7 @@ import pytest
 from minikernels import linear_attention as la
 from minikernels import simt
 from minikernels.core.traffic import Traffic
-from minikernels.linear_attention import numba_chunk, numba_cuda, traffic
+from minikernels.linear_attention import numba_chunk, numba_cuda, raw, schedule, traffic
 from tests.linear_attention_cases import CASES, label, made, options
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
@@ -74,3 +74,46 @@ def test_the_readme_formulas_are_the_closed_forms():
 
 def test_the_chunk_is_that_of_the_kernel():
     assert traffic.CHUNK == numba_chunk.CHUNK
+
+
+@over("gate", [0, 2, 4])
+@over("case", [(2, 3, 1, 64), (1, 2, 130, 128), (1, 16, 1000, 40)], ids=str)
+def test_the_cuda_rungs_read_everything_once_and_v4_k_and_v_of_all_segments_but_the_last_again(case, gate):
+    B, H, T, D = case
+    row, state = B * H * T * D, B * H * D * D * 4
+    padded = -(-D // 16) * 16
+    v3 = traffic.v3_mma_chunk(*case, 2, gate, True, True)
+    assert v3.load_bytes == row * (6 + gate) + state + B * H * padded * 2 * 4
+    assert v3.store_bytes == row * 2 + state
+    assert v3.load_sectors * 32 >= v3.load_bytes - B * H * padded * 2 * 4
+    for count in (1, 2, 5):
+        v4 = traffic.v4_split_along_time(*case, 2, gate, True, True, count=count)
+        n, tokens = schedule.segments_of(B * H, T, 64, 132, count)
+        if n == 1:
+            assert v4 == v3
+            continue
+        again = B * H * (n - 1) * tokens * D * (4 + gate)
+        lookups = B * H * (2 * n - 1) * padded * 2 * 4
+        lefts = B * H * (n - 1) * D * 4
+        assert v4.load_bytes == row * (6 + gate) + again + 2 * n * state + (n - 1) * state + lookups
+        assert v4.store_bytes == row * 2 + (2 * n - 1) * state + state + lefts
+
+
+@over("heads", [1, 3, 16, 128, 200])
+@over("T", [1, 64, 65, 5000])
+def test_segments_are_whole_tiles_and_cover_every_token_once(T, heads):
+    for count in (None, 1, 2, 7, 1000):
+        n, tokens = schedule.segments_of(heads, T, 64, 132, count)
+        assert tokens % 64 == 0 and (n - 1) * tokens < T <= n * tokens
+
+
+def test_more_segments_where_heads_are_few():
+    counts = [schedule.segments_of(heads, 65_536, 64, 132)[0] for heads in (1, 4, 16, 64, 128)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > 8 and counts[-1] == 1
+    times = [schedule.makespan(16, 1024, n, 132) for n in (1, schedule.segments_of(16, 65_536, 64, 132)[0])]
+    assert times[1] < times[0] / 4
+
+
+@over(("scale", "power"), [(1.0, 1.0), (0.09, 0.0625), (-0.3, 0.25), (1e-12, 2.0**-8), (0.0, 1.0), (50.0, 1.0)])
+def test_states_are_shrunk_by_a_power_of_two_near_the_scale(scale, power):
+    assert raw.shrink(scale) == power

@@ -7,7 +7,7 @@ import numpy as np
 
 from minikernels import flash, launch
 from minikernels import linear_attention as la
-from minikernels.bench.attention import Entry, Suite, on_gpu
+from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
 from minikernels.linear_attention import reference
 
@@ -21,6 +21,7 @@ LENGTHS = [1024 * 4**n for n in range(6)]  # 1k to 1M tokens of one sequence
 SERIES = {"B": 1, "H": 16, "D": 128}
 SOFTMAX_LIMIT = 262_144  # tokens beyond which softmax attention would keep the GPU busy for minutes
 LESSONS = {"v1_recurrent": 4096, "v2_chunk": 16_384}  # rung for learning -> longest sequence that it is timed on
+PERIOD = 16_384
 JUDGED = 4096  # tokens up to which the oracle's own form is affordable token by token
 PEERS = {  # name -> (module, function), of flash-linear-attention
     "fla lightning": ("fla.ops.lightning_attn", "chunk_lightning_attn"),
@@ -50,24 +51,37 @@ def work(sizes):
 
 
 def random(sizes, dtype, gated=False):
-    """Return random q, k, v and decays, or gates where `gated`: 1 / 16 of the logarithm of a sigmoid, as GLA's are."""
+    """Return random q, k, v and decays, or gates where `gated`: 1 / 16 of the logarithm of a sigmoid, as GLA's are.
+
+    Tokens repeat after `PERIOD`, each array after another number of them: a million would take minutes to draw.
+    """
     B, H, T, D = (sizes[letter] for letter in "BHTD")
     generator = np.random.default_rng(0)
-    inputs = {name: generator.standard_normal((B, H, T, D), np.float32).astype(dtype) for name in "qkv"}
+
+    def drawn(n, change=lambda x: x):
+        base = change(generator.standard_normal((B, H, min(T, PERIOD - n), D), np.float32)).astype(dtype)
+        return np.take(base, np.arange(T) % base.shape[2], axis=2)
+
+    inputs = {name: drawn(n) for n, name in enumerate("qkv")}
     if gated:
-        x = generator.standard_normal((B, H, T, D), np.float32)
-        return inputs | {"gate": (-np.logaddexp(0, -x) / 16).astype(dtype)}
+        return inputs | {"gate": drawn(3, lambda x: -np.logaddexp(0, -x) / 16)}
     return inputs | {"decay": np.exp(-la.slopes(H))}
 
 
 def suite(technique, sizes, dtype, gated=False):
-    """Return the suite of one case; with gates it goes by the name ``linear_attention_gated``."""
+    """Return the suite of one case, with decays or, as a variant, with gates."""
     inputs = random(sizes, dtype, gated)
     there = on_gpu(inputs)
     entries = [rung_entry(rung, there, sizes, dtype) for rung in technique.rungs if rung.kind != "numpy"]
     entries += [peer(name, there) for name in (("fla GLA",) if gated else ("fla lightning", "fla simple GLA"))]
-    name = "linear_attention_gated" if gated else "linear_attention"
-    return Suite(name, sizes, dtype, True, work(sizes), tuple(entries), partial(judge, inputs))
+    return made("gates" if gated else "", inputs, sizes, dtype, entries)
+
+
+def made(variant, inputs, sizes, dtype, entries):
+    """Return a Suite; its speed is q, k, v, gates and o once each, over time."""
+    moved = sum(inputs[name].nbytes for name in inputs if name != "decay") + inputs["q"].nbytes
+    judged = partial(judge, inputs)
+    return Suite("linear_attention", sizes, dtype, True, work(sizes), tuple(entries), judged, variant, moved)
 
 
 def series(technique, sizes):
@@ -77,8 +91,7 @@ def series(technique, sizes):
     entries = [rung_entry(rung, there, sizes, "float16")]
     too_long = f"T={sizes['T']}: softmax attention would take minutes" if sizes["T"] > SOFTMAX_LIMIT else ""
     entries.append(Entry("peer", "flash v5_mma", partial(softmax, there), too_long))
-    judged = partial(judge, inputs)
-    return Suite("linear_attention_series", sizes, "float16", True, work(sizes), tuple(entries), judged)
+    return made("beside softmax", inputs, sizes, "float16", entries)
 
 
 def rung_entry(rung, there, sizes, dtype):

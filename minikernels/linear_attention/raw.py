@@ -9,13 +9,13 @@ import numpy as np
 
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import multiprocessors, raw, shared_limit
-from minikernels.linear_attention.schedule import segments_of
+from minikernels.linear_attention.schedule import resident, segments_of
 
 STEP = 16  # tokens that the kernels take at a time
 FLOAT, HALF = 4, 2  # bytes
 ALIGNMENT = 16  # bytes: the widest load
 WIDTH_LIMIT = 128  # a warp keeps 16 columns of the state in registers, WIDTH rows of it
-SMALLEST = -24  # exponent of the least power of two that states are multiplied by
+SMALLEST = -8  # exponent of the least power of two that states, and faded values, are multiplied by: less costs digits
 NOTHING = np.uintp(0)  # a null pointer
 FOLDER = Path(__file__).parent
 INCLUDED = ("fragments.cuh", "step.cuh", "gates.cuh", "walk.cuh")
@@ -61,7 +61,7 @@ def launch_v4_split_along_time(q, k, v, decay, gate, scale, initial_state, retur
     """
     check(q, k, v, "v4_split_along_time")
     (B, H, T, D), tile = q.shape, constants(q.shape[3], gate_bytes(gate), shared_limit())
-    count, tokens = segments_of(B * H, T, tile["TILE"], multiprocessors() * resident(tile), segments)
+    count, tokens = segments_of(B * H, T, tile["TILE"], multiprocessors() * resident(D), segments)
     if count == 1:
         return launch_v3_mma_chunk(q, k, v, decay, gate, scale, initial_state, return_state)
     q, k, v, decay, gates, start = (aligned(x) for x in (q, k, v, decay, gate, initial_state))
@@ -106,12 +106,6 @@ def padded(D):
 def threads(tile):
     """Return the threads of a block: a warp for 16 value columns."""
     return 2 * padded(tile["D"])
-
-
-def resident(tile):
-    """Return how many blocks a multiprocessor holds, by shared memory and by registers, or by threads."""
-    by_memory = 227 * 1024 // (shared_bytes(tile) + 1024)
-    return max(1, min(by_memory, 512 // threads(tile) if tile["D"] <= 64 else 1))
 
 
 def shrink(scale):

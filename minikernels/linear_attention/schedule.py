@@ -1,11 +1,14 @@
 """How the tokens of a head are cut into segments for blocks that run side by side."""
 
 import math
+from functools import cache
 
 EXTRA = 0.6  # what a cut adds to a token's work: k and v are read, and the state is summed, once more
-MOST = 64  # segments of a head
+CARRY = 3  # tiles of 64 tokens that a segment's state is worth in bytes, written, carried and read, at D = 128
+MOST = 256  # segments of a head
 
 
+@cache
 def segments_of(heads, T, tile, places, count=None):
     """Return (segments of a head, tokens of a segment): the cut that is done soonest, in whole tiles.
 
@@ -38,6 +41,11 @@ def segments_of(heads, T, tile, places, count=None):
 
 def makespan(heads, tiles, count, places):
     """Return how many tiles' worth of time `count` segments a head take on a GPU that runs `places` blocks at once."""
-    share = math.ceil(tiles / count)
+    share = math.ceil(tiles / count) + CARRY * (count > 1)
     rounds, again = (math.ceil(heads * n / places) for n in (count, count - 1))
     return share * (rounds + EXTRA * again)
+
+
+def resident(D):
+    """Return how many blocks of the raw kernels a multiprocessor holds: registers decide, and shared memory."""
+    return 1 if D > 64 else 2 if D > 32 else 4

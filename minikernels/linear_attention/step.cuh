@@ -4,7 +4,8 @@
 // warp owns 16 rows of it with all channels: the layout in which mma leaves a result is the one in which it wants its
 // right operand, so Q S takes the state, rounded to float16, from the registers in which K^T V has summed it. No warp
 // ever needs another's part of the state. Tokens come in tiles through shared memory, the next tiles on their way while
-// one is worked on, and each tile in steps of 16: pairs within a step are one small matrix, computed once for all warps.
+// one is worked on, and each tile in steps of 16: pairs within a step are one small matrix, computed once for all
+// warps.
 //
 // Constants, by -D: D head width, a multiple of 8 up to 128; TILE tokens, a multiple of 16; STAGES tiles in shared
 // memory, 2 or more; GATE_BYTES 2 (float16), 4 (float32), or 0 where there are no gates.
@@ -144,20 +145,22 @@ __device__ void score_steps(const Tile& tile, const Scratch& scratch, const Part
     const int top = unit / 2 * STEP, half = unit % 2;
     const __half* q_lane = tile.q + (top + lane % 16) * ROW + lane / 16 * 8;
     const __half* k_lane = tile.k + (top + 8 * half + lane % 8) * ROW + lane / 8 % 2 * 8;
-    float score[4] = {};
+    float sum[2][4] = {};  // two chains of products, so that one need not wait for the other
 #pragma unroll
     for (int c = 0; c < KSTEPS; c++) {
       unsigned q[4], k[2];
       ldmatrix_x4(q, q_lane + 16 * c);
       ldmatrix_x2(k, k_lane + 16 * c);
-      mma_m16n8k16(score, q, k[0], k[1]);
+      mma_m16n8k16(sum[c % 2], q, k[0], k[1]);
     }
     const int s = 8 * half + lane % 4 * 2;
     for (int r = 0; r < 2; r++) {
       const int t = lane / 4 + 8 * r;
       float seen[2];
-      for (int e = 0; e < 2; e++)
-        seen[e] = s + e <= t ? score[2 * r + e] * part.scale * exp2f((t - s - e) * part.log2_decay) : 0.0f;
+      for (int e = 0; e < 2; e++) {
+        const float score = (sum[0][2 * r + e] + sum[1][2 * r + e]) * part.scale;
+        seen[e] = s + e <= t ? score * exp2f((t - s - e) * part.log2_decay) : 0.0f;
+      }
       *reinterpret_cast<unsigned*>(scratch.score + (top + t) * SHORT_ROW + s) = pack(seen[0], seen[1]);
     }
   }
@@ -174,16 +177,17 @@ __device__ void output_step(
     int top,  // the step's first row in the tile
     int lane) {
   const __half* q_lane = tile.q + (top + lane % 16) * ROW + lane / 16 * 8;
+  float sum[2][2][4] = {};  // two chains of products for each 8 columns
 #pragma unroll
   for (int c = 0; c < KSTEPS; c++) {
     unsigned q[4];
     ldmatrix_x4(q, q_lane + 16 * c);
     const float(&low)[4] = state[2 * c], (&high)[4] = state[2 * c + 1];  // channels 16 c + 0-7 and 8-15
-    mma_m16n8k16(o[0], q, pack(low[0], low[1]), pack(high[0], high[1]));
-    mma_m16n8k16(o[1], q, pack(low[2], low[3]), pack(high[2], high[3]));
+    mma_m16n8k16(sum[c % 2][0], q, pack(low[0], low[1]), pack(high[0], high[1]));
+    mma_m16n8k16(sum[c % 2][1], q, pack(low[2], low[3]), pack(high[2], high[3]));
   }
-  for (auto& columns : o)
-    for (int e = 0; e < 4; e++) columns[e] *= fade.row[e / 2];
+  for (int n = 0; n < 2; n++)
+    for (int e = 0; e < 4; e++) o[n][e] = (sum[0][n][e] + sum[1][n][e]) * fade.row[e / 2];
   unsigned p[4];
   ldmatrix_x4(p, scratch.score + (top + lane % 16) * SHORT_ROW + lane / 16 * 8);
   mma_m16n8k16(o[0], p, v[0], v[1]);
@@ -191,7 +195,13 @@ __device__ void output_step(
 }
 
 // Write the warp's 16 columns of up to 16 rows, 16 bytes a lane, by way of the warp's own piece of shared memory.
-__device__ void store_rows(__half* __restrict__ o, const float (&o_reg)[2][4], __half* out, int rows, int warp, int lane) {
+__device__ void store_rows(
+    __half* __restrict__ o,  // (rows, D)
+    const float (&o_reg)[2][4],
+    __half* out,  // (STEP, SHORT_ROW)
+    int rows,
+    int warp,
+    int lane) {
   for (int c = 0; c < 2; c++)
     for (int r = 0; r < 2; r++)
       *reinterpret_cast<unsigned*>(out + (lane / 4 + 8 * r) * SHORT_ROW + 8 * c + lane % 4 * 2) =

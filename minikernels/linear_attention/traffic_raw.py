@@ -1,15 +1,15 @@
 """HBM traffic of the CUDA C++ rungs, in closed form; as `minikernels.linear_attention.traffic`, which exports them.
 
-How many segments v4 cuts a head into depends on the GPU, by default one with 132 multiprocessors, one block on each.
+How many segments v4 cuts a head into depends on the GPU, by default one with 132 multiprocessors.
 """
 
 import numpy as np
 
 from minikernels.core.sectors import Access, heads, rows, run, span
-from minikernels.linear_attention.schedule import segments_of
+from minikernels.linear_attention.schedule import resident, segments_of
 
 FLOAT, WIDE, STEP, TILE = 4, 16, 16, 64  # bytes of a float32 and of the widest load; tokens of a step and of a tile
-PLACES = 132
+MULTIPROCESSORS = 132
 
 
 def v3_mma_chunk(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile=TILE):
@@ -20,9 +20,9 @@ def v3_mma_chunk(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile=TILE):
     return traffic
 
 
-def v4_split_along_time(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile=TILE, count=None, places=PLACES):
+def v4_split_along_time(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile=TILE, count=None):
     """As v3; and k, v and gates of all segments but the last read once more, a state a segment written and read."""
-    count, tokens = segments_of(B * H, T, tile, places, count)
+    count, tokens = segments_of(B * H, T, tile, MULTIPROCESSORS * resident(D), count)
     if count == 1:
         return v3_mma_chunk(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile)
     before, tiles = (count - 1) * tokens, -(-T // tile)

@@ -1,9 +1,9 @@
 // v3_mma_chunk: linear attention on the tensor cores, by mma.sync m16n8k16, one block a head.
 //
-// A block owns head h of sequence b and walks over its tokens; a warp owns 16 value columns of the state, of v and of o.
-// q, k, v and the gates cross HBM once, tile by tile through shared memory by cp.async, and o once.
-// Differs from v2_chunk: products on the tensor cores in float16 with float32 sums; the state is an operand straight from
-// the registers it is summed in; tiles are on their way while one is worked on.
+// A block owns head h of sequence b and walks over its tokens; a warp owns 16 value columns of the state, of v and of
+// o. q, k, v and the gates cross HBM once, tile by tile through shared memory by cp.async, and o once.
+// Differs from v2_chunk: products on the tensor cores in float16 with float32 sums; the state is an operand straight
+// from the registers it is summed in; tiles are on their way while one is worked on.
 
 #include "walk.cuh"
 

@@ -1,8 +1,8 @@
 // v4_split_along_time: the tokens of a head cut into segments, one block each; three kernels.
 //
 // The state after a segment is affine in the state before it, left * S + local, and such maps compose: the first kernel
-// computes left and local of every segment but the last, from k, v and gates alone; the second carries the state through
-// all segments of a head; the third is v3_mma_chunk on every segment, begun with its state.
+// computes left and local of every segment but the last, from k, v and gates alone; the second carries the state
+// through all segments of a head; the third is v3_mma_chunk on every segment, begun with its state.
 // Differs from v3_mma_chunk: as many blocks as fill the GPU, however few heads there are, for k and v read twice.
 
 #include "walk.cuh"
@@ -22,8 +22,8 @@ __device__ Part segment_of(
     float scale,
     float shrink) {
   const size_t at = (head * T + first) * D;  // [b, h, first, 0]
-  return {q ? q + at : q, k + at, v + at, GATED ? gate + at : gate, o ? o + at : o, min(tokens, T - first), log2f(decay),
-          scale, shrink};
+  const int held = min(tokens, T - first);
+  return {q ? q + at : q, k + at, v + at, GATED ? gate + at : gate, o ? o + at : o, held, log2f(decay), scale, shrink};
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) local_states(
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) local_states(
   if (threadIdx.x < D) lefts[row * D + threadIdx.x] = left;
 }
 
-// Put the state before each segment in the place of its own; a thread carries one number through all segments of a head.
+// Put the state before each segment in the place of its own; a thread carries one number through a head's segments.
 extern "C" __global__ void carry_states(
     float* __restrict__ states,  // (B, H, segments, D, D)
     const float* __restrict__ lefts,  // (B, H, segments, D)

@@ -29,7 +29,7 @@ __device__ void absorb_tile(
     unsigned v[4];
     ldmatrix_x4_trans(v, tile.v + (top + lane % 16) * ROW + 16 * warp + lane / 16 * 8);
     if (OUTPUT) {
-      float o[2][4] = {};
+      float o[2][4];
       output_step(o, state, v, tile, scratch, fade, top, lane);
       __half* out = scratch.out + warp * STEP * SHORT_ROW;
       store_rows(part.o + static_cast<size_t>(first + top) * D, o, out, held, warp, lane);
