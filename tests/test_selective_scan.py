@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from minikernels import model
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
-from minikernels.selective_scan import api, reference, scan, tiled
+from minikernels.model import layers
+from minikernels.selective_scan import api, entry, reference, scan, tiled
 from tests.selective_scan_cases import CASES, label, made, right
 
 HERE = api.SCAN.of_kind("numpy", "numba")  # rungs that run without a GPU
@@ -249,6 +251,34 @@ def test_channel_major_memory_is_not_copied():
     assert not np.shares_memory(channel_major(np.zeros((2, 3, 5))), x)
 
 
+def test_the_cuda_rungs_logarithm_is_good_to_a_unit_in_the_last_place(root):
+    """log1p_small of scan.cuh, with its coefficients as they stand there and each step rounded to float32."""
+    text = (root / "minikernels/selective_scan/scan.cuh").read_text("utf-8")
+    body = text.partition("float log1p_small(float w) {")[2].partition("}")[0]
+    first, *others = (np.float64(x) for x in re.findall(r"-?0\.\d+", body))
+    assert len(others) == 6
+    w = np.linspace(0, 0.5, 100_001, dtype=np.float32)[1:].astype(np.float64)
+    q = np.full_like(w, np.float32(first))
+    for x in others:
+        q = (q * w + np.float32(x)).astype(np.float32).astype(np.float64)  # a fused multiply-add rounds once
+    found = ((w * w).astype(np.float32) * q + w).astype(np.float32)
+    assert np.max(np.abs(found / np.log1p(w) - 1)) < 2.0**-23
+
+
+def test_the_models_mamba_layers_are_scans():
+    tiny = model.load("hybrid")
+    for layer, kind in enumerate(tiny.config.layers):
+        if kind != "mamba":
+            with pytest.raises(ShapeError, match="this layer of the model is an attention layer"):
+                entry.activations(tiny.activations(b"import os", layer))
+            continue
+        given = entry.activations(tiny.activations(b"import os\n\n\ndef scan(path):\n", layer))
+        o, state = scan(**given, delta_softplus=True, return_state=True)
+        expected, h = layers.scan(**given, h=np.zeros_like(state))
+        np.testing.assert_allclose(o, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(state, h, rtol=0, atol=1e-5 * np.abs(h).max())
+
+
 def test_the_readme_examples_run(root):
     readme = (root / "minikernels/selective_scan/README.md").read_text("utf-8")
     names = {}
@@ -256,3 +286,4 @@ def test_the_readme_examples_run(root):
         exec(compile(code, "minikernels/selective_scan/README.md", "exec"), names)
     np.testing.assert_allclose(names["same"], names["o"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(names["both"], names["o"], rtol=0, atol=1e-5)
+    assert f"# {1e3 * names['by_bytes']:.3f} ms, {1e3 * names['by_exponentials']:.3f} ms on an H200" in readme

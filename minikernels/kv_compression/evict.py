@@ -7,7 +7,7 @@ there. Keys keep the positions that they were made with.
 import numpy as np
 
 from minikernels.core.errors import ShapeError
-from minikernels.core.numerics import FLOATS, causal_mask, score_scale, softmax
+from minikernels.core.numerics import FLOATS, causal_mask, score_scale
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.kv_compression.cache import whole
 from minikernels.launch import back, gathered
@@ -121,8 +121,16 @@ def attention_mass(q, k, *, causal=True, scale=None):
         score = (q_rows @ k.astype(wide).swapaxes(-1, -2)).reshape(B, G, H // G, len(rows), S) * wide.type(scale)
         if causal:
             score = np.where(np.asarray(causal_mask(rows, np.arange(S), T, S), like=q), score, -np.inf)
-        mass += softmax(score)[0].sum(axis=(2, 3))
+        mass += probabilities(score).sum(axis=(2, 3))
     return back(mass, like)
+
+
+def probabilities(score):
+    """Return softmax over the last axis, which is not empty; a row of nothing but -inf gives zeros."""
+    m = score.max(axis=-1, keepdims=True)
+    p = np.exp(score - np.where(m == -np.inf, 0, m))
+    total = p.sum(axis=-1, keepdims=True)
+    return p / np.where(total == 0, 1, total)
 
 
 def take(x, kept):

@@ -84,19 +84,19 @@ __device__ Merged merged(const Merged& a, const Merged& b) {
 
 __device__ element finish(const Merged& all) { return static_cast<element>(all.l == 0.0f ? 0.0f : all.o / all.l); }
 
-// Merge the states that the shares of one block's rows left, and write its output.
+// Merge the states that the shares of one query head left, and write its output.
 __device__ void merge_shares(
-    element* __restrict__ o,  // (heads, D)
-    const float2* __restrict__ ml,  // (shares, HEADS): m and l
-    const float* __restrict__ part,  // (shares, HEADS, D)
-    int heads,
+    element* __restrict__ o,  // (D,)
+    const float2* __restrict__ ml,  // (shares, HEADS): m and l, from this head on
+    const float* __restrict__ part,  // (shares, HEADS, D), from this head on
     int shares) {
-  for (int i = threadIdx.x; i < heads * D; i += THREADS) {
+  for (int d = threadIdx.x; d < D; d += THREADS) {
     Merged all = {minus_infinity(), 0.0f, 0.0f};
+#pragma unroll 4
     for (int n = 0; n < shares; n++) {
-      const float2 state = ml[n * HEADS + i / D];
-      all = merged(all, {state.x, state.y, part[static_cast<size_t>(n) * HEADS * D + i]});
+      const float2 state = ml[n * HEADS];
+      all = merged(all, {state.x, state.y, part[static_cast<size_t>(n) * HEADS * D + d]});
     }
-    o[i] = finish(all);
+    o[d] = finish(all);
   }
 }

@@ -182,7 +182,8 @@ class PagePool:
 
     def gather(self, sequence):
         """Return copies of a sequence's keys and values, both of shape (length, G, D)."""
-        pages, length = list(self.pages_of(sequence)), self.length(sequence)
+        length = self.length(sequence)
+        pages = np.asarray(np.array(self.pages_of(sequence), np.int64), like=self.k_pages)
         return tuple(x[pages].reshape(-1, *x.shape[2:])[:length] for x in (self.k_pages, self.v_pages))
 
     @property

@@ -63,7 +63,8 @@ def launch_v5_split_kv(q, k_pages, v_pages, page_table, lengths, scale, count=No
     grid = count, rows(tile, k_pages), len(q)
     ml, part = states(tile, grid, q)
     kernel("v5_split_kv", tile)[grid, THREADS](*arrays, ml, part, *sizes)
-    kernel("v5_split_kv", tile, "merge_splits")[grid[1:], THREADS](ml, part, o, sizes[0], np.int32(count))
+    merge = kernel("v5_split_kv", tile, "merge_splits")
+    merge[(*grid[1:], tile["HEADS"]), THREADS](ml, part, o, sizes[0], np.int32(count))
     return o
 
 
@@ -85,7 +86,8 @@ def launch_v6_mma_group(q, k_pages, v_pages, page_table, lengths, scale, count=N
     ml, part = states(tile, grid, q) if count > 1 else states(tile, (0, 0, 0), q)
     kernel("v6_mma_group", tile)[grid, THREADS](*arrays, o, ml, part, *sizes)
     if count > 1:
-        kernel("v6_mma_group", tile, "merge_splits")[grid[1:], THREADS](ml, part, o, sizes[0], np.int32(count))
+        merge = kernel("v6_mma_group", tile, "merge_splits")
+        merge[(*grid[1:], tile["HEADS"]), THREADS](ml, part, o, sizes[0], np.int32(count))
     return o
 
 

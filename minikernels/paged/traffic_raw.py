@@ -116,21 +116,25 @@ def each_row(B, G, R, size, parts, cost):
                 for at, n in zip(before, parts, strict=False)), Access())
 
 
-def states(first_ml, first_o, held, D, every):
-    """Return the cost of a block's states: o (held, D) float32, and (m, l) of each head, by all its lanes or by one."""
-    i = np.arange(held * D)
-    asked = i if every else i[i % D == 0]
-    pairs = np.unique(np.stack([asked // WARP, (first_ml + asked // D * STATE) // SECTOR]), axis=1)
-    requests = len(np.unique(pairs[0]))
-    return Access(requests, pairs.shape[1], len(asked) * STATE) + run(first_o, held * D, FLOAT)
+def left_states(first_ml, first_o, held, D):
+    """Return the cost of storing a block's states: o (held, D) float32 in one run, and (m, l) by one lane a head."""
+    head = np.arange(held)
+    pairs = np.unique(np.stack([head * D // WARP, (first_ml + head * STATE) // SECTOR]), axis=1)
+    return Access(len(np.unique(pairs[0])), pairs.shape[1], held * STATE) + run(first_o, held * D, FLOAT)
 
 
-def over_slots(slots, HEADS, held, D, every):
-    """Return the sum of `states` over slots of HEADS heads."""
+def read_states(first_ml, first_o, held, D):
+    """Return the cost of reading them again, a block a head, every thread its head's (m, l)."""
+    requests = -(-D // WARP)
+    each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
+    return Access(held * requests, held * requests, held * D * STATE) + each
+
+
+def over_slots(slots, HEADS, D, cost):
+    """Return the sum of ``cost(first_ml, first_o)`` over slots of HEADS heads."""
     places = np.stack([slots * HEADS * STATE % SECTOR, slots * HEADS * D * FLOAT % SECTOR])
     places, counts = np.unique(places, axis=1, return_counts=True)
-    return sum((states(int(ml), int(o), held, D, every).times(n) for ml, o, n in zip(*places, counts, strict=True)),
-               Access())
+    return sum((cost(int(ml), int(o)).times(n) for ml, o, n in zip(*places, counts, strict=True)), Access())
 
 
 def shares(rows, tiles, places):
@@ -151,12 +155,15 @@ def split(tile, B, H, G, P, D, itemsize, lengths, page_table, count):
         at, entry = (page * P + token % P) * G * tile.size, (b * max_pages + token // P) * INT
         both = heads(G, tile.size, lambda first, at=at: tile.cache(at, first)) + tile.lookups(entry).times(G)
         loads += both.times(len(tile.parts))
-    stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize))
+    if count == 1:
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize))
+    else:
+        stores = heads(B * H, tile.size, lambda first: run(first, D, itemsize))  # the merging blocks own a head each
     for i, held in enumerate(tile.parts if count > 1 else ()):
         row = np.arange(B * G)[:, None] * len(tile.parts) + i
         slots = (row * count + np.arange(count)).ravel()
-        stores += over_slots(slots, tile.held, held, D, every=False)
-        loads += over_slots(slots, tile.held, held, D, every=True)
+        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: left_states(ml, o, n, D))
+        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: read_states(ml, o, n, D))
     traffic = loads.loads() + stores.stores()
     traffic.barriers = blocks * tile.barriers
     return traffic

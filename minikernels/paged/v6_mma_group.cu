@@ -259,6 +259,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     int G,
     int shares) {
   const Rows rows(blockIdx.x);
-  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * shares * HEADS;
-  merge_shares(o + (b * G * R + rows.head) * D, ml + slot, part + slot * D, rows.heads, shares);
+  const int h = blockIdx.z;  // of the block's heads
+  if (h >= rows.heads) return;
+  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * shares * HEADS + h;
+  merge_shares(o + (b * G * R + rows.head + h) * D, ml + slot, part + slot * D, shares);
 }

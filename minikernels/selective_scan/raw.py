@@ -39,7 +39,7 @@ def launch_v5_registers(u, delta, a, b, c, d, z, delta_bias, delta_softplus, ini
     """
     given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v5_registers")
     (B, T, E), o = u.shape, np.empty_like(u, order="C")
-    last = np.empty_like(given[-1])
+    last = np.empty_like(given[-1], order="C")
     kernel("v5_registers", tile)[(blocks_of(E, tile), B), THREADS](*given, o, last, np.int32(T), np.int32(E))
     return o, last
 
@@ -68,8 +68,9 @@ def launch_v6_three_phase(u, delta, a, b, c, d, z, delta_bias, delta_softplus, i
         return launch_v5_registers(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state)
     check_grid(chunks=count)
     u, delta, a, b, c, d, z, delta_bias, state = given
-    part, sums = (np.empty_like(a, shape=shape) for shape in ((B, count, E, N), (B, count, E)))
-    o, last, share = np.empty_like(u), np.empty_like(state), tiles_each * tile["TOKENS"]
+    part, sums = (np.empty_like(a, shape=shape, order="C") for shape in ((B, count, E, N), (B, count, E)))
+    o, last = np.empty_like(u, order="C"), np.empty_like(state, order="C")
+    share = tiles_each * tile["TOKENS"]
     T, E, share, count32 = (np.int32(size) for size in (T, E, share, count))
     local = kernel("v6_three_phase", tile, "local_states")
     local[(blocks, count - 1, B), THREADS](u, delta, a, b, delta_bias, part, sums, T, E, share, count32)

@@ -41,6 +41,7 @@ constexpr int MIXES = (TOKENS * N + THREADS - 1) / THREADS;  // elements of b, a
 constexpr int UNROLL = 4;  // tokens whose outputs are summed over lanes together
 constexpr int SPREAD = LANES < UNROLL ? LANES : UNROLL;  // lanes that end with outputs of different tokens
 constexpr float LOG2E = 1.44269504f;
+constexpr float LN2 = 0.69314718f;
 
 static_assert(N >= 1 && N <= WIDTH && LANES <= 32, "a channel's states must fit the lanes of one warp");
 static_assert(CHANNELS % VEC == 0 && THREADS % ROW == 0, "a thread must read the same channels of every token");
@@ -89,8 +90,32 @@ __device__ float exp2_approx(float x) {
   return y;
 }
 
-// Small steps are common and enter every state: expf and log1pf keep their relative error small.
-__device__ float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
+// PTX ISA 9.7.3.20: the logarithm to base 2 by the special-function unit; near 1 its absolute error alone is small.
+__device__ float log2_approx(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// log(1 + w) for w in [0, 1/2]: w + w^2 q(w), where q meets the function at the Chebyshev nodes; good to one unit in the
+// last place.
+__device__ float log1p_small(float w) {
+  float q = fmaf(-0.0329058431f, w, 0.0959996283f);
+  q = fmaf(q, w, -0.152894720f);
+  q = fmaf(q, w, 0.197778359f);
+  q = fmaf(q, w, -0.249823153f);
+  q = fmaf(q, w, 0.333327919f);
+  q = fmaf(q, w, -0.499999970f);
+  return fmaf(w * w, q, w);
+}
+
+// log(1 + exp(x)), and x above 20. Small steps are common and enter every state, so their relative error must be small;
+// without branches, the steps of several tokens are computed side by side.
+__device__ float softplus(float x) {
+  const float w = expf(fminf(x, 20.0f));
+  const float y = w < 0.5f ? log1p_small(w) : LN2 * log2_approx(1.0f + w);
+  return x <= 20.0f ? y : x;  // a NaN is neither, and stays
+}
 
 __device__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 

@@ -1,5 +1,7 @@
 """How many chunks v6_three_phase cuts a sequence into."""
 
+from functools import cache
+
 __all__ = ["MOST", "chunks"]
 
 SECOND_PASS = 1.85  # work of going through all tokens twice, the first time without outputs
@@ -8,6 +10,7 @@ LEAST_TILES = 4  # of a chunk
 START = 1  # tiles' worth of time that a block takes to begin and to end
 
 
+@cache
 def chunks(blocks, tiles, places):
     """Return (chunks, tiles of a chunk) that end soonest where `blocks` blocks own channels and `places` run at once.
 

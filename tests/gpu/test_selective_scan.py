@@ -1,5 +1,7 @@
 """selective_scan on a GPU: every rung against the float64 oracle, which one is the default, what is refused."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -154,6 +156,20 @@ def test_an_empty_axis_gives_an_empty_result(cp, rung, case):
     given = made((*case, ""))
     o, state = run(cp, rung, given)
     right(reference.judge(o, state, **given))
+
+
+@over("name", ["hillis_steele", "blelloch"])
+def test_the_solutions_scans_run_on_a_gpu_as_they_stand(cp, root, name):
+    (path,) = (root / "solutions/05_selective_scan").glob(f"ex?_{name}.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rng, shape = np.random.default_rng(0), (3, module.C)
+    decay, drive = rng.random(shape, np.float32), rng.standard_normal(shape, np.float32)
+    here, there = np.full(shape, np.nan, np.float32), cp.full(shape, cp.nan, np.float32)
+    getattr(module, name)[3, module.C](decay, drive, here)
+    getattr(module, name)[3, module.C](cp.asarray(decay), cp.asarray(drive), there)
+    np.testing.assert_allclose(cp.asnumpy(there), here, rtol=1e-5, atol=1e-6)
 
 
 def test_torch_tensors_come_back_as_torch_tensors(cp):
