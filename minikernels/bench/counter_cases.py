@@ -31,8 +31,9 @@ SPARSE = {"B": 1, "H": 2, "G": 1, "T": 100, "S": 150, "D": 64}  # blocks of 16 x
 SPARSE_RUNGS = ("v1_masked_dense", "v2_skip_test", "v3_block_lists", "v4_full_partial")
 SPARSE_CASES = [(rung, SPARSE, dtype, {"causal": causal}) for dtype in BOTH for causal in (True, False)
                 for rung in SPARSE_RUNGS]
-SPARSE_CASES += [(rung, {**SPARSE, "D": 40}, "float16", {"causal": True}) for rung in (*SPARSE_RUNGS, "v5_mma", "v6_async")]
-SPARSE_CASES += [(rung, {**SPARSE, "D": D}, "float16", {"causal": False}) for rung in ("v5_mma", "v6_async") for D in (64, 128)]
+SPARSE_RAW = ("v5_mma", "v6_async")
+SPARSE_CASES += [(rung, {**SPARSE, "D": 40}, "float16", {"causal": True}) for rung in (*SPARSE_RUNGS, *SPARSE_RAW)]
+SPARSE_CASES += [(rung, {**SPARSE, "D": D}, "float16", {"causal": False}) for rung in SPARSE_RAW for D in (64, 128)]
 
 PAGED = {"B": 3, "H": 8, "G": 2, "S": 150, "P": 16, "D": 64}  # lengths 150, 100 and 50
 PAGED_RUNGS = ("v1_gather", "v2_page_table", "v3_warp_key", "v4_fetch_ahead", "v5_split_kv")
