@@ -40,6 +40,7 @@ def test_head_groups_keeps_its_state_when_a_setting_is_refused():
     assert (view.groups, view.head) == (2, 0)
 
 
-@pytest.mark.parametrize("view", [HeadGroups(1, 1), HeadGroups(8, 2), HeadGroups(64, 4, shared=False)], ids=str)
-def test_head_groups_picture_is_small_and_repeatable(view):
+@pytest.mark.parametrize("heads, groups, shared", [(1, 1, True), (8, 2, True), (64, 4, False)])
+def test_head_groups_picture_is_small_and_repeatable(heads, groups, shared):
+    view = HeadGroups(heads, groups, shared=shared)
     assert view.to_svg() == view.to_svg() and len(view.to_svg()) < 150_000
