@@ -14,6 +14,7 @@ from minikernels.model.train.optimise import bits_per_byte, optimise  # noqa: E4
 from minikernels.model.train.torch_model import Decoder  # noqa: E402
 from minikernels.model.train.update import Run  # noqa: E402
 
+torch.set_num_threads(1)  # what is computed here is too small for more
 TINY = Config(layers=("attention", "mamba"), M=16, H=2, G=1, D=8, F=16, E=16, N=4, R=2, context=64)
 
 
@@ -128,27 +129,45 @@ def test_bits_per_byte_is_that_of_the_numpy_model():
             assert bits_per_byte(twin, text, 64, stride, batch=2) == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_short_run_writes_all_that_a_model_ships_with(tmp_path, monkeypatch):
-    from minikernels.model.train import train
+def test_one_short_run_writes_all_that_ships(tmp_path, monkeypatch):
+    from minikernels.model import weights
+    from minikernels.model.train import ship, train
 
     text = np.frombuffer(b"\0def f(x):\n    return x + 1\n" * 40, np.uint8)
     texts = dict.fromkeys(("train", "tests", "validation", "held_out"), text)
     sizes = Config(layers=("attention",), M=16, H=2, G=2, D=8, F=16, context=64)
     short = Run(steps=2, batch=2, length=16, warmup=1, validate_every=1)
     taught = Run(steps=2, batch=2, length=16, warmup=1, validate_every=1, taught=0.5)
-    monkeypatch.setattr(train, "CONFIGS", {"mha": sizes, "teacher": sizes})
-    monkeypatch.setattr(train, "RUNS", {"mha": taught, "teacher": short})
+    monkeypatch.setattr(train, "CONFIGS", dict.fromkeys(("mha", "hybrid", "teacher"), sizes))
+    monkeypatch.setattr(train, "RUNS", {"mha": taught, "hybrid": taught, "teacher": short})
     monkeypatch.setattr(train, "UPTRAINED", taught)
-    job = train.Job(texts, {}, tmp_path)
+    job = train.Job(texts, {}, tmp_path / "run")
     with pytest.raises(SystemExit, match="train it first"):
         job.train("mha")
-    job.train("teacher")
-    job.train("mha")
-    job.convert("G1-aligned", uptrain=True)
+    for name in ("teacher", "mha", "hybrid"):
+        job.train(name)
+    for name in ("G2-aligned", "G1-aligned"):
+        job.convert(name, uptrain=True)
     job.convert("G1-first", uptrain=False)
-    scores = json.loads((tmp_path / "mqa.scores.json").read_text())
-    assert scores["config"]["G"] == 1
-    assert set(scores["held_out"]) == {"512", "512_after_256", "2048"}
-    assert (tmp_path / "mha.npz").is_file()
-    assert json.loads((tmp_path / "G1-aligned.json").read_text())["converted"] == scores["not_uptrained"]
-    assert "uptrained" not in json.loads((tmp_path / "G1-first.json").read_text())
+
+    package = tmp_path / "package"
+    for folder in ("weights", "recorded"):
+        (package / folder).mkdir(parents=True)
+    monkeypatch.setattr(ship, "FOLDER", package)
+    monkeypatch.setattr(weights, "FOLDER", package / "weights")
+    monkeypatch.setattr("sys.argv", ["ship", str(tmp_path / "run")])
+    ship.main()
+    scores = json.loads((package / "recorded" / "scores.json").read_text())["models"]
+    assert {name: scores[name]["digest"] for name in weights.NAMES} == {
+        name: weights.read(weights.path_of(name))[2] for name in weights.NAMES
+    }
+    assert scores["mqa"]["config"]["G"] == 1
+    assert set(scores["mqa"]["held_out"]) == {"512", "512_after_256", "2048"}
+    record = json.loads((package / "recorded" / "conversions.json").read_text())
+    assert [(row["G"], row["method"], "uptrained" in row) for row in record["rows"]] == [
+        (2, "aligned", True), (1, "aligned", True), (1, "first", False),
+    ]  # fmt: skip
+    assert record["rows"][1]["converted"] == scores["mqa"]["not_uptrained"]
+    assert (record["share_of_steps"], record["share_of_bytes"]) == (1, 1)
+    log = (package / "recorded" / "training.log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["model"] for line in log[::2]] == ["teacher", "mha", "hybrid", "G2-aligned", "G1-aligned"]
