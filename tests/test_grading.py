@@ -11,7 +11,9 @@ import pytest
 
 from minikernels import cli, commands
 from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, lockstep
+from minikernels.grading.failure import Overtime
 from minikernels.grading.sandbox import Limits, call
+from minikernels.grading.shapes import drawn, settled
 from minikernels.grading.submission import Submission
 from tests import attacks
 
@@ -52,7 +54,7 @@ def test_a_kernel_is_never_run_as_python(tmp_path, monkeypatch, name):
     monkeypatch.setattr(lockstep, "SECONDS", 1)
     path = tmp_path / "ex3_tile_loop.py"
     path.write_text(attacks.kernel_attack(name), "utf-8")
-    (report,) = grade(find("02.3"), path, brief=True)
+    (report,) = grade(find("02.3"), path, brief=True, quick=name not in attacks.HARMLESS)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert report.full if name in attacks.HARMLESS else report.earned < report.points, str(report)
     assert all(0 < len(t.message) < 3000 for t in report.tasks if not t.passed)
@@ -215,3 +217,39 @@ def test_a_save_is_noticed(tmp_path):
     threading.Timer(0.5, path.write_text, ("# saved",)).start()
     assert path in next(noticed)
     noticed.close()
+
+
+def test_sizes_that_a_test_leaves_to_the_seed_are_drawn():
+    rng = np.random.default_rng(1)
+    sizes = [settled({"T": drawn(3, 5), "S": [drawn(0, 1), "a"], "D": 8}, rng) for _ in range(60)]
+    assert {s["T"] for s in sizes} == {3, 4, 5} and {s["S"][0] for s in sizes} == {0, 1}
+    assert all(type(s["T"]) is int and s["S"][1] == "a" and s["D"] == 8 for s in sizes)
+    assert str(drawn(3, 5)) == "3to5"  # a case's name does not depend on the seed
+
+
+def test_another_seed_draws_other_sizes_and_the_same_for_every_test(tmp_path):
+    path = tmp_path / "ex6_bank_conflicts.py"  # wrong from the second block on
+    text = (ROOT / "solutions/02_flash/ex6_bank_conflicts.py").read_text("utf-8")
+    path.write_text(text.replace("score = float32(0)", "score = float32(first // 32)"), "utf-8")
+    moved = [grade(find("02.6"), path, seed=seed, brief=True)[0].bytes_moved for seed in (1, 1, 2, 3)]
+    assert moved[0] == moved[1] and len(set(moved)) == 3
+
+
+def test_a_file_that_is_stopped_twice_is_not_run_any_more(tmp_path):
+    path = tmp_path / "ex2_merge.py"
+    path.write_text(attacks.numpy_attack("loops for ever"), "utf-8")
+    (report,) = grade(find("02.2"), path, time_limit=1)
+    said = [t.message for t in report.tasks]
+    assert "loop that never ends" in said[0] and "loop that never ends" in said[1]
+    assert "is not run any more: it had to be stopped 2 times" in said[2]
+
+
+def test_the_machine_comes_back_after_it_was_ended():
+    text = "def k(x):\n    x[0] = float32(2)\n"
+    job = lockstep.Job(text, "k.py", "k", (1, 1), {"x": np.zeros(1, np.float32)})
+    for _ in range(2):
+        assert lockstep.ask(job, lockstep.Job.launch)[1]["x"][0] == 2
+        lockstep.machine.process.kill()
+        with pytest.raises(Overtime, match="ended the machine"):
+            lockstep.ask(job, lockstep.Job.launch)
+    assert job.arguments["x"][0] == 0

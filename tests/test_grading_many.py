@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import zipfile
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from minikernels import cli
 from minikernels.grading import course
@@ -225,3 +227,24 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, run, words, said):
     (tmp_path / "empty").mkdir()
     code, out, err = run(*words)
     assert code == 2 and said in err and err.count("\n") == 1 and not out
+
+
+PAGE = (attacks.ROOT / "exercises/INSTRUCTORS.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (minikernels .*?)(?: +#.*)?$", PAGE, re.MULTILINE))
+def test_commands_of_the_instructors_page_are_commands(line):
+    assert cli.parser().parse_args(line.split()[1:]).command in cli.COMMANDS
+
+
+def test_workflow_of_the_instructors_page_is_one():
+    text = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1]
+    steps = yaml.safe_load(text)["jobs"]["grade"]["steps"]
+    (line,) = re.findall(r"minikernels (grade .*)", "\n".join(step.get("run", "") for step in steps))
+    args = cli.parser().parse_args(line.split())
+    assert (args.folder, args.out, args.only) == ("../handed-in", "../results", ["02"])
+
+
+def test_files_that_the_instructors_page_names_exist():
+    for name in re.findall(r"`((?:minikernels|exercises|tests)/[\w./]+)`", PAGE):
+        assert (attacks.ROOT / name).exists() or "NN_chapter" in name, name
