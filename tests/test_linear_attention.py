@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minikernels import linear_attention as la
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
@@ -197,7 +199,7 @@ def test_a_wrong_dtype_is_named():
         la.attention(q, k, v, decay=[1.0, 1.0, 1.0])
     with pytest.raises(DtypeError, match="q has dtype float64; rung v2_chunk takes float16 and float32"):
         la.attention(*(x.astype("float64") for x in (q, k, v)), rung="v2_chunk")
-    with pytest.raises(DtypeError, match="gate has dtype float64; rung v1_recurrent takes float16 and float32"):
+    with pytest.raises(DtypeError, match="gate has dtype float64; it must be float16 or float32"):
         la.attention(q, k, v, gate=np.zeros(GOOD), rung="v1_recurrent")
     with pytest.raises(DtypeError, match="scale is of type str"):
         la.attention(q, k, v, scale="big")
@@ -250,3 +252,14 @@ def test_the_readme_example_runs(root):
     q, k, v, gates = (names[x] for x in ("q", "k", "v", "gate"))
     whole = reference.attention(q, k, v, np.ones(4), gates, 1.0)[0]
     np.testing.assert_allclose(np.concatenate([names["first"], names["rest"]], axis=2), whole, rtol=0, atol=1e-3)
+
+
+SIZES = {"B": st.integers(1, 2), "H": st.integers(1, 3), "T": st.integers(0, 90), "D": st.integers(1, 20)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(**SIZES, gates=st.sampled_from([None, "ones", "strong", "mixed", "random"]), begun=st.booleans(),
+       dtype=st.sampled_from(["float32", "float16"]), seed=st.integers(0, 9))
+def test_any_sizes_and_gates_are_right(B, H, T, D, gates, begun, dtype, seed):
+    inputs = made((B, H, T, D, gates, begun), dtype, seed)
+    right(reference.judge(*run(inputs), *inputs))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minikernels import catalog, launch
-from minikernels.bench import linear, record
+from minikernels import linear_attention as la
+from minikernels.bench import linear, record, recorded
 from minikernels.bench.streaming import step_costs
 
 TECHNIQUE = catalog.technique("linear_attention")
@@ -57,6 +58,19 @@ def test_the_series_runs_to_a_million_tokens_and_softmax_stops_before(here):
     one = linear.series(TECHNIQUE, {"B": 1, "H": 2, "T": 64, "D": 8})
     assert (one.variant, [entry.name for entry in one.entries]) == ("beside softmax", [LAST, "flash v5_mma"])
     assert min(T for T in linear.LENGTHS if T > linear.SOFTMAX_LIMIT) == 2**20
+
+
+def test_the_series_is_read_back_as_time_per_token(here, monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "require_gpu", lambda *_, **__: None)
+    about = {"gpu": "NVIDIA Test", "compute": [9, 0], "driver": "1.2", "cuda": "13.0", "versions": {}}
+    monkeypatch.setattr(launch, "provenance", lambda: dict(about))
+    monkeypatch.setattr(linear, "CASES", [])
+    monkeypatch.setattr(linear, "GATED", [])
+    monkeypatch.setattr(linear, "LENGTHS", [64, 32])
+    monkeypatch.setattr(linear, "SERIES", {"B": 1, "H": 2, "D": 8})
+    monkeypatch.setattr(linear, "attended", lambda there, rung: {"o": la.attention(**there)})
+    path = record.run(["linear_attention"], out=tmp_path, say=lambda line: None)
+    assert linear.per_token(recorded.read(path)) == {LAST: [(32, 2000 / 32), (64, 2000 / 64)]}
 
 
 def test_a_step_costs_the_same_after_any_number_of_tokens_but_for_a_cache():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minikernels import paged, simt
 from minikernels.core.traffic import Traffic
-from minikernels.paged import numba_reduce, numba_warp, outputs, raw, traffic, traffic_raw
-from tests.paged_cases import CASES, label, made
+from minikernels.paged import numba_reduce, numba_warp, outputs, raw, reference, traffic, traffic_raw
+from tests.paged_cases import CASES, label, made, right
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
 NUMBA = ["v1_gather", "v2_page_table", "v3_warp_key"]
@@ -35,6 +37,19 @@ def test_predicted_equals_counted(rung, case, dtype):
     arrays = made(case, dtype)
     found, form = counted(rung, arrays), predicted(rung, case, arrays)
     assert {f: getattr(form, f) for f in FIELDS} == {f: getattr(found, f) for f in FIELDS}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(1, 3), st.integers(1, 17), st.sampled_from([1, 2, 3, 5, 8, 20, 64]),
+       st.sampled_from([1, 2, 3, 8, 12, 31, 33, 129]), st.lists(st.integers(0, 60), min_size=1, max_size=3),
+       st.sampled_from(["float32", "float16"]), st.sampled_from(NUMBA), st.integers(0, 99))
+def test_any_sizes_are_right_and_counted_right(G, R, P, D, lengths, dtype, rung, seed):
+    case = len(lengths), G * R, G, P, D, tuple(lengths)
+    arrays = made(case, dtype, seed)
+    right(reference.judge(paged.decode(*arrays, rung=rung), *arrays, D**-0.5))
+    if max(lengths):
+        found, form = counted(rung, arrays), predicted(rung, case, arrays)
+        assert {f: getattr(form, f) for f in FIELDS} == {f: getattr(found, f) for f in FIELDS}
 
 
 def test_predicted_equals_counted_with_other_warps():

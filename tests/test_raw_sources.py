@@ -32,7 +32,7 @@ def v5(D, causal):
 
 BUILDS = [  # file, constants, architecture
     ("launch/wait.cu", {}, "sm_80"),
-    ("bench/mark.cu", {}, "sm_80"),
+    ("bench/between_two_cases.cu", {}, "sm_80"),
     ("flash/v4_register_tiles.cu", v4(64, 4, False), "sm_90"),
     ("flash/v4_register_tiles.cu", v4(64, 2, True), "sm_90"),
     ("flash/v4_register_tiles.cu", v4(128, 4, True), "sm_90"),

@@ -17,7 +17,7 @@ from minikernels.core.errors import DeviceError
 __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
-MARK = "between_two_cases"  # an empty kernel, in mark.cu
+MARK = "between_two_cases"  # an empty kernel, in between_two_cases.cu
 CUPY = ("cupy_", "Device")  # how the names of CuPy's own kernels, which fill, sum and sort, begin
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
@@ -90,7 +90,7 @@ def by_case(launches):
 
 def launch_all(names):
     """Run every case once, in order, with a mark before each."""
-    mark = launch.raw(Path(__file__).parent / "mark.cu", MARK)
+    mark = launch.raw(Path(__file__).parent / "between_two_cases.cu", MARK)
     for name in names:
         technique = catalog.technique(name)
         for rung, sizes, dtype, options in CASES[name]:

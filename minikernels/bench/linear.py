@@ -11,7 +11,7 @@ from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
 from minikernels.linear_attention import reference
 
-__all__ = ["suites"]
+__all__ = ["per_token", "suites"]
 
 BATCH = {"B": 8, "H": 16, "T": 2048, "D": 128}
 CASES = [(BATCH, "float16"), ({**BATCH, "B": 1, "T": 16_384}, "float16"), ({**BATCH, "B": 1, "T": 131_072}, "float16"),
@@ -21,6 +21,7 @@ LENGTHS = [1024 * 4**n for n in range(6)]  # 1k to 1M tokens of one sequence
 SERIES = {"B": 1, "H": 16, "D": 128}
 SOFTMAX_LIMIT = 262_144  # tokens beyond which softmax attention would keep the GPU busy for minutes
 LESSONS = {"v1_recurrent": 4096, "v2_chunk": 16_384}  # rung for learning -> longest sequence that it is timed on
+BESIDE = "beside softmax"  # the variant under which the series of lengths is recorded
 PERIOD = 16_384
 JUDGED = 4096  # tokens up to which the oracle's own form is affordable token by token
 PEERS = {  # name -> (module, function), of flash-linear-attention
@@ -91,7 +92,24 @@ def series(technique, sizes):
     entries = [rung_entry(rung, there, sizes, "float16")]
     too_long = f"T={sizes['T']}: softmax attention would take minutes" if sizes["T"] > SOFTMAX_LIMIT else ""
     entries.append(Entry("peer", "flash v5_mma", partial(softmax, there), too_long))
-    return made("beside softmax", inputs, sizes, "float16", entries)
+    return made(BESIDE, inputs, sizes, "float16", entries)
+
+
+def per_token(recording):
+    """Return {kernel: [(T, microseconds a token)]} of a recorded series of lengths: the headline figure's data.
+
+    Parameters
+    ----------
+    recording : Recording
+        One of `minikernels.bench.recorded.recordings`.
+    """
+    series = {}
+    for result in recording.results:
+        sizes, *_, variant = result.case
+        if (result.technique, variant) == ("linear_attention", BESIDE):
+            T = dict(sizes)["T"]
+            series.setdefault(result.name, []).append((T, 1000 * result.ms / (dict(sizes)["B"] * T)))
+    return {name: sorted(points) for name, points in series.items()}
 
 
 def rung_entry(rung, there, sizes, dtype):

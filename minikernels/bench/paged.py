@@ -92,7 +92,7 @@ def contiguous_peers(there, lengths, masked):
     for name, pages in (("k", there["k_pages"]), ("v", there["v_pages"])):
         _, P, G, D = pages.shape
         x = pages[there["page_table"]].reshape(B, max_pages * P, G, D)[:, : int(np.max(lengths))]
-        cache[name] = np.ascontiguousarray(x.swapaxes(1, 2))
+        cache[name] = x.swapaxes(1, 2).copy(order="C")
     return decode.peers({"q": there["q"], **cache}, lengths, masked)
 
 

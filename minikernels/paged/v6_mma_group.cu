@@ -86,27 +86,29 @@ __device__ void look_up(int (&page)[PAGES], const Pool& pool, int first, int end
   for (int i = 0; i < PAGES; i++) page[i] = pool.page(first + (PAGES == 1 ? 0 : row_key(i)), end);
 }
 
-// Return chunk c of the lane's row i of a step, of K or V; 0 where that is not there.
+// Return chunk c of the lane's row i of a step, of K or V; 0 where that is not there. Of a whole step every row is.
+template <bool whole>
 __device__ uint4 load_chunk(
     const element* __restrict__ rows, const Pool& pool, const int (&page)[PAGES], int i, int first, int end, int c) {
   const int s = first + row_key(i);
   const uint4* row = reinterpret_cast<const uint4*>(rows + pool.place(page[PAGES == 1 ? 0 : i], s));
-  return s < end && c < CHUNKS ? row[c] : uint4{};
+  return (whole || s < end) && c < CHUNKS ? row[c] : uint4{};
 }
 
+template <bool whole>
 __device__ void load_keys(Step& step, const Pool& pool, const int (&page)[PAGES], int first, int end) {
   const int c = threadIdx.x % 4;
 #pragma unroll
   for (int n = 0; n < K_PARTS; n++)
-    for (int i = 0; i < 2; i++) step.k[i][n] = load_chunk(pool.k, pool, page, i, first, end, c + 4 * n);
+    for (int i = 0; i < 2; i++) step.k[i][n] = load_chunk<whole>(pool.k, pool, page, i, first, end, c + 4 * n);
 }
 
-template <int from, int to>  // of the V_PARTS chunks
+template <bool whole, int from, int to>  // of the V_PARTS chunks
 __device__ void load_values(Step& step, const Pool& pool, const int (&page)[PAGES], int first, int end) {
   const int c = threadIdx.x % 32 / 4;
 #pragma unroll
   for (int n = from; n < to; n++)
-    for (int i = 0; i < 4; i++) step.v[i][n] = load_chunk(pool.v, pool, page, i + 2, first, end, c + 8 * n);
+    for (int i = 0; i < 4; i++) step.v[i][n] = load_chunk<whole>(pool.v, pool, page, i + 2, first, end, c + 8 * n);
 }
 
 __device__ void load_queries(Shared& shared, const element* __restrict__ q, int heads) {  // q (heads, D)
@@ -175,25 +177,38 @@ __device__ void clear(State& s, int length) {
   }
 }
 
+// Absorb 16 keys; `whole` says that all of them are there, so that no load and no score has a guard.
+template <bool whole>
+__device__ void absorb_step(
+    State& s,
+    const Shared& shared,
+    const Pool& pool,
+    int (&page)[PAGES],  // of this step's rows; afterwards of the warp's next step's
+    int first,
+    int end,
+    float scale_log2e) {
+  Step step;  // every load up to the scores is under way before the first is waited for
+  load_keys<whole>(step, pool, page, first, end);
+  load_values<whole, 0, EARLY>(step, pool, page, first, end);
+  unsigned b[TILES][2];
+#pragma unroll
+  for (int tile = 0; tile < TILES; tile++) {
+    float score[4];
+    multiply_keys(score, step, shared.q[tile], whole ? STEP : end - first, scale_log2e);
+    soften(b[tile], s, tile, score);
+  }
+  load_values<whole, EARLY, V_PARTS>(step, pool, page, first, end);
+  look_up(page, pool, first + TILE, end);  // for the next step, while this one's products are formed
+  add_values(s, step, b);
+}
+
 // Absorb a share of a sequence, the block's warps taking 16 keys in turn; it begins at a multiple of TILE.
 __device__ void absorb(State& s, const Shared& shared, const Pool& pool, const Share& share, float scale_log2e) {
   int first = share.begin + threadIdx.x / 32 * STEP, page[PAGES];
   look_up(page, pool, first, share.end);
-  for (; first < share.end; first += TILE) {
-    Step step;  // every load up to the scores is under way before the first is waited for
-    load_keys(step, pool, page, first, share.end);
-    load_values<0, EARLY>(step, pool, page, first, share.end);
-    unsigned b[TILES][2];
-#pragma unroll
-    for (int tile = 0; tile < TILES; tile++) {
-      float score[4];
-      multiply_keys(score, step, shared.q[tile], share.end - first, scale_log2e);
-      soften(b[tile], s, tile, score);
-    }
-    load_values<EARLY, V_PARTS>(step, pool, page, first, share.end);
-    look_up(page, pool, first + TILE, share.end);  // for the next step, while this one's products are formed
-    add_values(s, step, b);
-  }
+  for (; first + STEP <= share.end; first += TILE)
+    absorb_step<true>(s, shared, pool, page, first, share.end, scale_log2e);
+  if (first < share.end) absorb_step<false>(s, shared, pool, page, first, share.end, scale_log2e);
 }
 
 // Put the warps' states of one tile of heads into shared memory.
