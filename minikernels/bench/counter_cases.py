@@ -4,7 +4,7 @@ __all__ = ["CASES"]
 
 BOTH = ("float32", "float16")
 
-FLASH = {"B": 1, "H": 2, "G": 1, "T": 200, "S": 300, "D": 64}  # ragged in T and S, two query heads a group
+FLASH = {"B": 1, "H": 4, "G": 2, "T": 200, "S": 300, "D": 64}  # ragged in T and S, two query heads a group
 FIRST_ROWS_BLIND = {**FLASH, "T": 70, "S": 45}
 FLASH_CASES = [
     (rung, FLASH, dtype, {"causal": causal}) for dtype in BOTH for causal in (True, False)

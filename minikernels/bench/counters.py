@@ -18,7 +18,7 @@ __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
 MARK = "between_two_cases"  # an empty kernel, in between_two_cases.cu
-CUPY = ("cupy_", "Device")  # how the names of CuPy's own kernels, which fill, sum and sort, begin
+NOT_COUNTED = ("cupy_", "Device", "screen")  # CuPy's own kernels, which fill and sum; and the check of a page table
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
 
@@ -78,12 +78,12 @@ def lines(about, cases):
 
 
 def by_case(launches):
-    """Return the counts of each case, summed over its kernels but CuPy's own."""
+    """Return the counts of each case, summed over the kernels of its rung."""
     counts = []
     for kernel, found in launches:
         if kernel.startswith(MARK):
             counts.append(dict.fromkeys(SHOWN, 0) | {"kernels": 0})
-        elif counts and not kernel.startswith(CUPY):
+        elif counts and not kernel.startswith(NOT_COUNTED):
             counts[-1] = {n: counts[-1][n] + found[n] for n in SHOWN} | {"kernels": counts[-1]["kernels"] + 1}
     return counts
 

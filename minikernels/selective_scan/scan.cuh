@@ -30,7 +30,7 @@ struct alignas(n * sizeof(T)) Vector {
 using Elements = Vector<element, VEC>;
 
 constexpr int THREADS = 128;
-constexpr int RESIDENT = 4;  // blocks of a multiprocessor that registers must leave room for
+constexpr int RESIDENT = LANES < 16 ? 4 : 3;  // blocks of a multiprocessor that registers must leave room for
 constexpr int PER = 4;  // states of a thread
 constexpr int WIDTH = LANES * PER;  // N, rounded up to whole threads
 constexpr int CHANNELS = THREADS / LANES;
