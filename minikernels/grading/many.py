@@ -39,42 +39,36 @@ def grade_many(submissions, out, order, *, jobs, fresh=False, tell=lambda result
     tell : callable
         Called with every result, and whether it was there before.
     """
-    waiting, results, lock = queue.SimpleQueue(), {}, threading.Lock()
+    waiting, results, failed, lock = queue.SimpleQueue(), {}, [], threading.Lock()
     tests, unbegun = digest(order), stubs(order)
-    for one in submissions:
-        waiting.put(one)
+    for number, one in enumerate(submissions):
+        waiting.put((number, one))
 
     def work():
-        process = Process("minikernels.grading.session")
-        graded = 0
+        process, graded = Process("minikernels.grading.session"), 0
         try:
-            while True:
-                one = waiting.get_nowait()
-                path = out / "students" / f"{one.student}.json"
-                print_ = fingerprint_of(one, order, tests)
-                known = None if fresh else load(path)
-                kept = known is not None and known.fingerprint == print_ and not known.problem
-                result = known if kept else grade_one(one, order, process, unbegun, print_)
+            while not failed:
+                number, one = waiting.get_nowait()
+                path, fingerprint = out / "students" / f"{one.student}.json", fingerprint_of(one, order, tests)
+                result = None if fresh else load(path)
+                kept = result is not None and result.fingerprint == fingerprint and not result.problem
                 if not kept:
+                    result = grade_one(one, order, process, unbegun, fingerprint)
                     write(path.with_suffix(".txt"), result.text())
                     write(path, json.dumps(result.as_dict(), indent=1) + "\n")
                     graded += 1
                     if graded % RESTART == 0:
                         process.close()
                 with lock:
-                    results[one.student] = result
+                    results[number] = result
                     tell(result, kept)
         except queue.Empty:
             pass
-        except BaseException as error:
-            with lock:
-                failed.append(error)
-            while not waiting.empty():
-                waiting.get()
+        except Exception as error:  # a full disk, say; told by the thread that waits for this one
+            failed.append(error)
         finally:
             process.close()
 
-    failed = []
     threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(jobs, len(submissions))))]
     for thread in threads:
         thread.start()
@@ -83,7 +77,7 @@ def grade_many(submissions, out, order, *, jobs, fresh=False, tell=lambda result
             thread.join(0.2)  # an interrupt is heard between two of these
     if failed:
         raise failed[0]
-    found = [results[one.student] for one in submissions]
+    found = [results[number] for number in range(len(submissions))]
     write(out / "grades.csv", table(found))
     write(out / "junit.xml", junit(found))
     return found
