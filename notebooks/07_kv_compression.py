@@ -296,8 +296,8 @@ check("07.4")
 # %% [markdown]
 # ## What this left out
 #
-# Time on a GPU, where `v5_split_kv` stands beside our own float16 decode of the dequantised cache. Tensor cores over
-# codes. Two bits, and outliers kept apart. Training a model to merge, which is what makes DMC work. Codes in pages.
+# Time on a GPU, and the rungs that need one: 16-byte loads, split sequences, tensor cores over codes. Two bits, and
+# outliers kept apart. Training a model to merge, which is what makes DMC work. Codes in pages.
 #
 # Papers: KIVI (arXiv:2402.02750), Dynamic Memory Compression (arXiv:2403.09636), StreamingLLM (arXiv:2309.17453), H2O
 # (arXiv:2306.14048). The derivation stands in `minikernels/kv_compression/README.md`.

@@ -106,6 +106,27 @@ def test_the_cuda_rungs_read_the_caches_once(case, item):
     assert form("v5_split_kv", case, item, count=1) == v3
 
 
+@over("item", [2, 4])
+@over("case", [Case(2, 8, 2, 150, 64, (150, 33)), Case(3, 12, 1, 337, 128, (0, 1, 337), 8),
+               Case(1, 6, 3, 229, 32, (227,), 4, 32, 20)], ids=str)
+def test_the_tensor_cores_read_codes_once_and_scales_for_every_lane(case, item):
+    B, H, G, D = case.B, case.H, case.G, case.D
+    parts, once = -(-H // G // 8), B * H * D * item
+    N = max(0, case.S - case.window) // case.group * case.group
+    cache = 0
+    for n in case.lengths:
+        old = min(n, N)
+        cache += 2 * old * D * case.bits // 8 + 2 * (n - old) * D * item
+        cache += 2 * 8 * item * (-(-old // case.group) * D + old * -(-D // case.group))
+    look = B * G * parts * 128 * 4
+    alone = form("v6_mma", case, item, count=1)
+    assert alone.load_bytes == once + look + parts * G * cache
+    assert alone.store_bytes == once
+    several = form("v6_mma", case, item, count=3)
+    assert several.load_bytes == 3 * (once + look + B * H * D * (8 + 4)) + parts * G * cache
+    assert several.store_bytes == once + 3 * B * H * (D * 4 + 8)
+
+
 @over("bits", [8, 4])
 @over("group", [7, 16, 64, 128])
 def test_tiles_of_the_cuda_rungs_are_those_of_the_forms(bits, group):
@@ -115,6 +136,10 @@ def test_tiles_of_the_cuda_rungs_are_those_of_the_forms(bits, group):
             made_of = raw.constants(R, D, 2, bits, group, group)
             assert (tile.parts[0], tile.resident) == (made_of["HEADS"], made_of["RESIDENT"])
             assert made_of["UNROLL"] == 1 or tile.keys * made_of["UNROLL"] <= group
+    for R, D, item in ((1, 32, 2), (7, 64, 4), (32, 128, 2), (4, 128, 4)):
+        fragments = traffic_raw.Fragments(R, traffic.Cache(1, 500, D, item, [500], bits, group, 0))
+        made_of = raw.constants_v6(R, D, item, bits, group, group)
+        assert (fragments.parts[0], fragments.resident) == (made_of["HEADS"], made_of["RESIDENT"])
     for rows, tiles, places in ((1, 32, 264), (512, 32, 264), (8, 1, 264), (40, 500, 396)):
         assert raw.splits(rows, tiles, places) == traffic_raw.splits(rows, tiles, places)
 

@@ -9,42 +9,14 @@
 
 #include "codes.cuh"
 
-struct Cache {  // of head [b, g]
-  const unsigned char* __restrict__ k_codes;  // (N, D * BITS / 8)
-  const element* __restrict__ k_scales;  // (N / K_GROUP, D)
-  const element* __restrict__ k_minima;
-  const element* __restrict__ k_recent;  // (S - N, D)
-  const unsigned char* __restrict__ v_codes;
-  const element* __restrict__ v_scales;  // (N, SHARED_SCALES)
-  const element* __restrict__ v_minima;
-  const element* __restrict__ v_recent;
-  int quantized;  // N
-
-  // The same arrays with all heads; `head` is b * G + g.
-  __device__ Cache of(size_t head, int S) const {
-    const size_t old = head * quantized, groups = head * (quantized / K_GROUP) * D, young = head * (S - quantized) * D;
-    return {k_codes + old * (D * BITS / 8), k_scales + groups, k_minima + groups, k_recent + young,
-            v_codes + old * (D * BITS / 8), v_scales + old * SHARED_SCALES, v_minima + old * SHARED_SCALES,
-            v_recent + young, quantized};
-  }
-};
-
 struct Queries {
   float q[HEADS][D];  // scale * log2(e) included
   float scaled[WARPS][HEADS][LANES * PART];  // each warp's, times the scales of the group it is at
 };
 
-struct States {  // of the warps
-  float m[WARPS][HEADS], l[WARPS][HEADS], o[WARPS][HEADS][D];
-};
-
 union Shared {
   Queries queries;
   States states;
-};
-
-struct Merged {  // one column of one row, over all tokens
-  float m, l, o;
 };
 
 __device__ void load_queries(
@@ -145,7 +117,7 @@ __device__ void absorb_group(
     for (int u = 0; u < UNROLL; u++) {
       const size_t token = first + row + u * KEYS;
       const bool here = u < held && column < CHUNKS;
-      const size_t place = token * (D * BITS / 8) + 16 * column;
+      const size_t place = token * ROW_BYTES + 16 * column;
       keys[u] = here ? *reinterpret_cast<const Chunk*>(cache.k_codes + place) : Chunk{};
       values[u] = here ? *reinterpret_cast<const Chunk*>(cache.v_codes + place) : Chunk{};
       const size_t shared = token * SHARED_SCALES + column * VEC / V_GROUP;
@@ -239,22 +211,4 @@ __device__ void gather(Shared& shared, State& s) {
       for (int i = 0; i < VEC; i++) shared.states.o[warp][h][lane * VEC + i] = s.o[h][i];
   }
   __syncthreads();  // all warps' states are written before any thread reads them
-}
-
-// Return column d of row h, merged over the warps.
-__device__ Merged over_warps(const States& states, int h, int d) {
-  Merged all = {minus_infinity(), 0.0f, 0.0f};
-  for (int w = 0; w < WARPS; w++) all.m = fmaxf(all.m, states.m[w][h]);
-  for (int w = 0; w < WARPS; w++) {
-    const float share = exp2_approx(states.m[w][h] - base(all.m));
-    all.l += share * states.l[w][h];
-    all.o += share * states.o[w][h][d];
-  }
-  return all;
-}
-
-__device__ element finish(const Merged& all) { return static_cast<element>(all.l == 0.0f ? 0.0f : all.o / all.l); }
-
-__device__ void write_output(element* __restrict__ o, const States& states, int heads) {  // o (heads, D)
-  for (int i = threadIdx.x; i < heads * D; i += THREADS) o[i] = finish(over_warps(states, i / D, i % D));
 }

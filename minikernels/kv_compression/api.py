@@ -20,6 +20,7 @@ DECODE = Ladder("kv_compression", {  # rung -> where its function stands, from t
     "v3_wide_loads": "raw.launch_v3_wide_loads",
     "v4_half2": "raw.launch_v4_half2",
     "v5_split_kv": "raw.launch_v5_split_kv",
+    "v6_mma": "raw.launch_v6_mma",
 })
 RAW_NEEDS = (8, 0)  # least compute capability
 
@@ -135,11 +136,11 @@ def marked(o, bad):
 
 def fastest_on_gpu(q, k_cache, v_cache):
     """Return the name of the fastest decode rung that takes q and these caches of CuPy arrays on this GPU."""
-    try:
-        import_module("minikernels.kv_compression.raw").check(q, k_cache, v_cache, "v5_split_kv")
-    except (ShapeError, DtypeError):
-        pass
-    else:
-        if architecture() >= RAW_NEEDS:
-            return "v5_split_kv"
+    if architecture() >= RAW_NEEDS:
+        for rung in ("v6_mma", "v5_split_kv"):
+            try:
+                import_module("minikernels.kv_compression.raw").check(q, k_cache, v_cache, rung)
+            except (ShapeError, DtypeError):
+                continue
+            return rung
     return "v2_folded_scales" if (k_cache.axis, v_cache.axis) == ("channel", "token") else "v1_dequantize"

@@ -22,7 +22,7 @@ MOST_SPLITS = 128
 WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
 CHUNK = 16  # bytes of a load of codes
 FOLDER = Path(__file__).parent
-INCLUDED = "codes.cuh", "absorb.cuh"
+INCLUDED = "states.cuh", "codes.cuh", "absorb.cuh"
 
 
 def launch_v3_wide_loads(q, k_cache, v_cache, lengths, scale):
@@ -74,6 +74,29 @@ def launch_v5_split_kv(q, k_cache, v_cache, lengths, scale, count=None):
     return o
 
 
+def launch_v6_mma(q, k_cache, v_cache, lengths, scale, count=None):
+    """Return o; codes are operands of the tensor cores, made in registers.
+
+    Differs from v5_split_kv: scores and outputs are products of mma.sync m16n8k16, for up to 8 query heads of a group.
+
+    Parameters
+    ----------
+    q, k_cache, v_cache, lengths, scale, count
+        As for `launch_v5_split_kv`; D is 32, 64 or 128, the keys' group a multiple of 16, the values' of 32, or D and
+        more. Over a float16 cache, q times a key's scale must be a float16.
+    """
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v6_mma", None)
+    (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
+    if count is None:
+        count = splits(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
+    ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
+    sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
+    kernel("v6_mma", tile)[(count, rows, B), THREADS](*arrays, lengths, o, ml, part, *sizes)
+    if count > 1:
+        kernel("v6_mma", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    return o
+
+
 def unsplit(rung, pairs, q, k_cache, v_cache, lengths, scale):
     """Launch a block for the rows of every sequence."""
     arrays, o, rows, tile = prepared(q, k_cache, v_cache, rung, pairs)
@@ -96,6 +119,12 @@ def constants(R, D, itemsize, bits, k_group=64, v_group=64, pairs=1):
     unroll = MOST_UNROLL if heads * codes <= 32 or bits == 8 and heads <= 4 else 2
     found |= {"V_GROUP": min(v_group, D), "UNROLL": max(1, min(unroll, k_group * lanes // 32)), "PAIRS": pairs}
     return found | {"RESIDENT": RESIDENT.get(heads * codes, 2)}
+
+
+def constants_v6(R, D, itemsize, bits, k_group=64, v_group=64):
+    """Return the constants of v6_mma where R query heads share a key/value head."""
+    found = {"D": D, "ITEM_BYTES": itemsize, "R": R, "HEADS": min(R, 8), "BITS": bits, "K_GROUP": k_group}
+    return found | {"V_GROUP": min(v_group, D), "RESIDENT": 3 if itemsize == 2 and (D < 128 or bits == 4) else 2}
 
 
 def splits(rows, tiles, places):
@@ -131,7 +160,8 @@ def prepared(q, k_cache, v_cache, rung, pairs):
     """Return the arrays, an output, rows of a sequence and the kernels' constants, or raise as `check` does."""
     sizes = check(q, k_cache, v_cache, rung)
     R, D = sizes["H"] // sizes["G"], sizes["D"]
-    tile = constants(R, D, q.dtype.itemsize, k_cache.bits, k_cache.group, v_cache.group, pairs)
+    given = R, D, q.dtype.itemsize, k_cache.bits, k_cache.group, v_cache.group
+    tile = constants_v6(*given) if rung == "v6_mma" else constants(*given, pairs)
     rows = sizes["G"] * -(-R // tile["HEADS"])
     check_grid(H=rows, B=sizes["B"])
     arrays = [aligned(x) for x in (q, *k_cache.arrays.values(), *v_cache.arrays.values())]
@@ -152,9 +182,14 @@ def check(q, k_cache, v_cache, rung):
         rule = f"must be a multiple of {codes}, the {bits}-bit codes of a 16-byte load of rung {rung}"
         sizes.refuse("D", f"{rule}; rung v2_folded_scales takes it")
     sizes.at_most("D", WIDEST, f"rung {rung} has no room for more; rung v2_folded_scales takes it")
-    if v_cache.group < sizes["D"] and v_cache.group % codes:
-        raise ShapeError(f"v_cache has group={v_cache.group}; rung {rung} takes a multiple of {codes}, or D and more; "
+    run = 32 if rung == "v6_mma" else codes
+    if v_cache.group < sizes["D"] and v_cache.group % run:
+        raise ShapeError(f"v_cache has group={v_cache.group}; rung {rung} takes a multiple of {run}, or D and more; "
                          "rung v2_folded_scales takes it")
+    if rung == "v6_mma" and sizes["D"] not in (32, 64, 128):
+        sizes.refuse("D", "must be 32, 64 or 128 for rung v6_mma; rung v5_split_kv takes it")
+    if rung == "v6_mma" and k_cache.group % 16:
+        raise ShapeError(f"k_cache has group={k_cache.group}; rung v6_mma takes a multiple of 16, rung v5_split_kv any")
     return sizes
 
 

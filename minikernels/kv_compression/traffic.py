@@ -87,3 +87,4 @@ def of_warps(B, H, G, D, itemsize, held, ranges, warps):
 v3_wide_loads = nothing_if_empty(traffic_raw.v3_wide_loads)
 v4_half2 = nothing_if_empty(traffic_raw.v4_half2)
 v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
+v6_mma = nothing_if_empty(traffic_raw.v6_mma)

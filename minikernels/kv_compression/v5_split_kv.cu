@@ -6,18 +6,6 @@
 
 #include "absorb.cuh"
 
-__device__ void write_partial(
-    float2* __restrict__ ml,  // (HEADS,)
-    float* __restrict__ part,  // (HEADS, D)
-    const States& states,
-    int heads) {
-  for (int i = threadIdx.x; i < heads * D; i += THREADS) {
-    const Merged all = over_warps(states, i / D, i % D);
-    part[i] = all.o;
-    if (i % D == 0) ml[i / D] = {all.m, all.l};
-  }
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
     const element* __restrict__ q,  // (B, H, D)
     const unsigned char* __restrict__ k_codes,  // (B, G, N, D * BITS / 8)
@@ -57,16 +45,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     int G,
     int splits) {
   const Rows rows(blockIdx.x);
-  const size_t b = blockIdx.y, first = (b * gridDim.x + blockIdx.x) * splits;
-  o += (b * G * R + rows.head) * D;
-  for (int i = threadIdx.x; i < rows.heads * D; i += THREADS) {
-    Merged all = {minus_infinity(), 0.0f, 0.0f};
-    for (int n = 0; n < splits; n++) {
-      const float2 state = ml[(first + n) * HEADS + i / D];
-      const float m_new = fmaxf(all.m, state.x);
-      const float before = exp2_approx(all.m - base(m_new)), here = exp2_approx(state.x - base(m_new));
-      all = {m_new, before * all.l + here * state.y, before * all.o + here * part[(first + n) * HEADS * D + i]};
-    }
-    o[i] = finish(all);
-  }
+  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * splits;
+  merge_shares(o + (b * G * R + rows.head) * D, ml, part, rows.heads, slot, splits);
 }

@@ -41,10 +41,15 @@ def run(cp, rung, made_of, **options):
     return cp.asnumpy(kv_compression.decode(cp.asarray(q), *caches, lengths=cp.asarray(lengths), rung=rung, **options))
 
 
-@over("case", WIDE, ids=str)
+def takes(rung, case):
+    """Whether a rung takes a case that the other raw rungs take."""
+    wide = (case.v_group or case.group) % 32 == 0 or (case.v_group or case.group) >= case.D
+    return rung != "v6_mma" or (case.D in (32, 64, 128) and case.group % 16 == 0 and wide)
+
+
+@over(("rung", "case"), [(rung, case) for rung in RAW for case in WIDE if takes(rung, case)], ids=str)
 @over("dtype", ["float32", "float16"])
-@over("rung", RAW)
-def test_raw_rung_is_within_the_error_budget(cp, rung, dtype, case):
+def test_raw_rung_is_within_the_error_budget(cp, dtype, rung, case):
     inputs = made(case, dtype)
     o = run(cp, rung, inputs)
     assert o.dtype == inputs[0].dtype
@@ -65,12 +70,13 @@ def test_scales_by_either_axis(cp, case):
     right(reference.judge(run(cp, None, inputs), *inputs, case.D**-0.5))
 
 
+@over("rung", ["v5_split_kv", "v6_mma"])
 @over("count", [1, 2, 5, 17, 128])
 @over("lengths", [(1000, 999), (0, 1), (257, 960)], ids=str)
-def test_any_number_of_splits_is_right(cp, count, lengths):
+def test_any_number_of_splits_is_right(cp, lengths, count, rung):
     q, k_cache, v_cache, n = made(Case(2, 8, 2, 1000, 64, lengths), "float16")
     caches = (there(cp, cache) for cache in (k_cache, v_cache))
-    o = raw.launch_v5_split_kv(cp.asarray(q), *caches, cp.asarray(n, np.int32), 0.125, count)
+    o = getattr(raw, f"launch_{rung}")(cp.asarray(q), *caches, cp.asarray(n, np.int32), 0.125, count)
     right(reference.judge(cp.asnumpy(o), q, k_cache, v_cache, n, 0.125))
 
 
@@ -151,7 +157,9 @@ def test_a_length_out_of_range_comes_out_as_nan(cp, rung):
 
 
 @over(("case", "rung"), [
-    (Case(1, 2, 1, 70, 64), "v5_split_kv"), (Case(1, 2, 1, 70, 128, None, 8), "v5_split_kv"),
+    (Case(1, 2, 1, 70, 64), "v6_mma"), (Case(1, 2, 1, 70, 128, None, 8), "v6_mma"),
+    (Case(1, 2, 1, 70, 96, None, 4, 32), "v5_split_kv"),
+    (Case(1, 2, 1, 70, 64, None, 4, 24, v_group=64), "v5_split_kv"),
     (Case(1, 2, 1, 70, 40), "v2_folded_scales"), (Case(1, 2, 1, 70, 64, None, 4, v_bits=8), "v2_folded_scales"),
     (MIXED[0], "v1_dequantize"),
 ], ids=str)
@@ -202,6 +210,10 @@ def test_what_no_raw_rung_takes_is_refused(cp):
         attempt(Case(1, 2, 1, 70, 64, v_bits=8))
     with pytest.raises(ShapeError, match="v_cache has group=48; rung v4_half2 takes a multiple of 32, or D and more"):
         attempt(Case(1, 2, 1, 70, 64, v_group=48))
+    with pytest.raises(ShapeError, match="D=96 must be 32, 64 or 128 for rung v6_mma; rung v5_split_kv takes it"):
+        run(cp, "v6_mma", made(Case(1, 2, 1, 70, 96, None, 4, 32), "float16"))
+    with pytest.raises(ShapeError, match="k_cache has group=24; rung v6_mma takes a multiple of 16"):
+        run(cp, "v6_mma", made(Case(1, 2, 1, 70, 64, None, 4, 24, v_group=64), "float16"))
     q, k_cache, v_cache, _ = made(Case(1, 2, 1, 70, 64))
     with pytest.raises(DeviceError, match="arrays live in different places"):
         kv_compression.decode(cp.asarray(q), k_cache, v_cache)
