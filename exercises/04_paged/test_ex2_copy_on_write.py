@@ -40,8 +40,8 @@ def grade(submission, cases):
 @pytest.mark.points(3)
 def test_value(submission):
     """An own page with room is written to; a full one is followed by the first free page"""
-    grade(submission, [([2, -1], 3, [0, 0, 1], 4), ([2, -1], 4, [0, 1, 1], 4), ([-1, -1], 0, [1, 2, 0, 0], 4),
-                       ([3, 1, -1], 2, [0, 1, 0, 1], 1)])
+    grade(submission, [([2, -1], 3, [0, 0, 1], 4), ([2, -1], 1, [0, 0, 1], 4), ([2, -1], 4, [0, 1, 1], 4),
+                       ([-1, -1], 0, [1, 2, 0, 0], 4), ([3, 1, -1], 2, [0, 1, 0, 1], 1)])
 
 
 @pytest.mark.points(4)

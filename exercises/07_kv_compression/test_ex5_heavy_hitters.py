@@ -44,7 +44,8 @@ def test_value(submission, rng):
 @pytest.mark.points(3)
 def test_few_tokens(submission, rng):
     """Fewer tokens than places: all stay"""
-    grade(submission, [(masses(rng, 2, 5), 3, 4), (masses(rng, 2, 3), 8, 0), (masses(rng, 2, 3), 1, 7)])
+    grade(submission, [(masses(rng, 2, 5), 3, 4), (masses(rng, 2, 3), 8, 0), (masses(rng, 2, 3), 1, 7),
+                       (masses(rng, 2, 3), 0, 7)])
 
 
 @pytest.mark.points(2)
