@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from minikernels.block_sparse import reference
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"T": 64, "S": 64, "R": 32, "C": 16, "D": 8},
     {"T": 1, "S": 1, "R": 32, "C": 16, "D": 8},
     {"T": 70, "S": 41, "R": 32, "C": 16, "D": 8},  # ragged last blocks
     {"T": 130, "S": 60, "R": 64, "C": 8, "D": 16},  # two warps
+    {"T": drawn(1, 100), "S": drawn(1, 70), "R": 32, "C": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from minikernels.block_sparse import block_lists, reference
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"T": 64, "S": 64, "R": 32, "C": 16, "D": 8},
     {"T": 32, "S": 16, "R": 32, "C": 16, "D": 8},  # the first 16 queries see no key
     {"T": 64, "S": 96, "R": 64, "C": 8, "D": 8},  # every query sees 32 keys more; two warps
     {"T": 96, "S": 80, "R": 16, "C": 16, "D": 16},  # the first row of blocks sees nothing
+    {"T": drawn(32, 96, 32), "S": drawn(16, 96, 16), "R": 32, "C": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 

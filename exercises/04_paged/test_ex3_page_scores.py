@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
+
 SIZES = [
     {"S": 64, "P": 8, "D": 16},
     {"S": 1, "P": 8, "D": 16},
     {"S": 150, "P": 7, "D": 8},  # three blocks; pages that no warp ends with
     {"S": 70, "P": 1, "D": 24},
     {"S": 33, "P": 128, "D": 4},
+    {"S": drawn(1, 160), "P": drawn(1, 16), "D": 8},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 THREADS = 64

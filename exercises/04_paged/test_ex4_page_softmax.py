@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
 from minikernels.paged import reference
 
 SIZES = [
@@ -11,6 +12,7 @@ SIZES = [
     {"P": 16, "lengths": (37, 50)},
     {"P": 1, "lengths": (5, 12)},
     {"P": 32, "lengths": (31,)},
+    {"P": 8, "lengths": (drawn(1, 40), drawn(1, 40))},
 ]
 NAMES = [f"P{s['P']}-{','.join(map(str, s['lengths']))}" for s in SIZES]
 
@@ -37,7 +39,8 @@ def right(run):
     q, k, v, table, lengths = (run.arguments[n] for n in ("q", "k_pages", "v_pages", "table", "lengths"))
     part = q[:, None], k[:, :, None], v[:, :, None], table, lengths, run.arguments["scale"]
     exact, plain = (f(*part)[:, 0] for f in (reference.decode, reference.plain))
-    run.right("o", exact, plain, letters="BD", magnitude=float(np.nanmax(np.abs(v))))
+    terms = np.abs(q).max() * np.nanmax(np.abs(k).sum(axis=-1)) * run.arguments["scale"]  # a score is summed from these
+    run.right("o", exact, plain, letters="BD", magnitude=float(np.nanmax(np.abs(v))), exponent=float(terms))
 
 
 @pytest.mark.points(4)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
 from minikernels.selective_scan import reference
 
 SIZES = [
@@ -10,6 +11,7 @@ SIZES = [
     {"T": 5, "E": 40, "N": 3, "threads": 32},  # a warp of 8 channels
     {"T": 1, "E": 1, "N": 1, "threads": 64},
     {"T": 9, "E": 136, "N": 16, "threads": 128},
+    {"T": drawn(1, 12), "E": drawn(8, 136, 8), "N": 4, "threads": 64},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 

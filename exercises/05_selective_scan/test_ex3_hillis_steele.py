@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-SIZES = [{"C": 32, "E": 2}, {"C": 64, "E": 1}, {"C": 1, "E": 1}, {"C": 48, "E": 2}, {"C": 2, "E": 1}]
+from minikernels.grading.shapes import drawn
+
+SIZES = [{"C": 32, "E": 2}, {"C": 64, "E": 1}, {"C": 1, "E": 1}, {"C": 48, "E": 2}, {"C": 2, "E": 1},
+         {"C": drawn(1, 100), "E": 2}]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 
 

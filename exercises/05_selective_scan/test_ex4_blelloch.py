@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from minikernels.grading.failure import Failure
+from minikernels.grading.shapes import drawn
 
-SIZES = [{"C": 32, "E": 2}, {"C": 128, "E": 1}, {"C": 1, "E": 1}, {"C": 2, "E": 3}, {"C": 8, "E": 1}]
+SIZES = [{"C": 32, "E": 2}, {"C": 128, "E": 1}, {"C": 1, "E": 1}, {"C": 2, "E": 3}, {"C": 8, "E": 1},
+         {"C": 64, "E": drawn(1, 4)}]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
 from minikernels.linear_attention import reference
 
 SIZES = [
@@ -10,6 +11,7 @@ SIZES = [
     {"H": 1, "T": 1, "D": 8},
     {"H": 3, "T": 25, "D": 16},
     {"H": 1, "T": 6, "D": 64},  # two warps
+    {"H": drawn(1, 3), "T": drawn(1, 30), "D": 16},
 ]
 NAMES = ["-".join(f"{n.replace('CHUNK', 'C')}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
 from minikernels.linear_attention import reference
 
 SIZES = [
@@ -10,6 +11,7 @@ SIZES = [
     {"H": 1, "T": 1, "D": 64, "CHUNK": 8},
     {"H": 3, "T": 27, "D": 64, "CHUNK": 8},  # a ragged chunk; two warps
     {"H": 2, "T": 9, "D": 16, "CHUNK": 4},
+    {"H": 2, "T": drawn(1, 30), "D": 32, "CHUNK": 8},
 ]
 NAMES = ["-".join(f"{n.replace('CHUNK', 'C')}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
+
 SIZES = [
     {"S": 64, "GROUP": 16, "D": 8},
     {"S": 32, "GROUP": 32, "D": 1},
     {"S": 40, "GROUP": 8, "D": 33},  # more channels than threads
     {"S": 64, "GROUP": 64, "D": 24},  # fewer channels than threads, two warps
+    {"S": drawn(16, 96, 16), "GROUP": 16, "D": drawn(1, 40)},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
+
 SIZES = [
     {"S": 20, "D": 64},
     {"S": 1, "D": 2},
     {"S": 33, "D": 128},  # two warps
     {"S": 17, "D": 90},  # the last lanes have nothing
+    {"S": drawn(1, 40), "D": drawn(2, 120, 2)},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -26,12 +26,12 @@ UNITS = {
 }
 
 
-def judge(out, exact, plain, *, name, letters, magnitude=None):
+def judge(out, exact, plain, *, name, letters, magnitude=None, exponent=0.0):
     """Return None where an output is within the oracle's budget, else (first wrong cell, message).
 
-    The cell is None where the output has a wrong shape or dtype. `plain` and `magnitude` are as for `oracle.check`.
+    The cell is None where the output has a wrong shape or dtype. The others are as for `oracle.check`.
     """
-    verdict = oracle.check(out, exact, plain, name=name, letters=letters, magnitude=magnitude)
+    verdict = oracle.check(out, exact, plain, name=name, letters=letters, magnitude=magnitude, exponent=exponent)
     if verdict:
         return None
     if verdict.worst is None:
@@ -70,9 +70,12 @@ class Launched:
         """What the kernel was given."""
         return self.job.arguments
 
-    def right(self, name, exact, plain, *, letters, magnitude=None):
-        """Fail unless an output array is right; say which block, thread and line wrote its first wrong cell."""
-        found = judge(self.outputs[name], exact, plain, name=name, letters=letters, magnitude=magnitude)
+    def right(self, name, exact, plain, *, letters, **terms):
+        """Fail unless an output array is right; say which block, thread and line wrote its first wrong cell.
+
+        `terms` may give the ``magnitude`` and the ``exponent`` of `oracle.check`: the sizes of what is summed.
+        """
+        found = judge(self.outputs[name], exact, plain, name=name, letters=letters, **terms)
         if found is not None:
             cell, message = found
             writer = ""

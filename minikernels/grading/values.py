@@ -8,7 +8,7 @@ from minikernels.grading.launched import judge
 __all__ = ["check_outputs"]
 
 
-def check_outputs(found, exact, plain, *, names, letters, said):
+def check_outputs(found, exact, plain, *, names, letters, said, **terms):
     """Fail unless every output of one call is right.
 
     Parameters
@@ -21,10 +21,13 @@ def check_outputs(found, exact, plain, *, names, letters, said):
         What messages call the outputs, and one letter for each of their axes.
     said : str
         What the function was called with.
+    **terms : float
+        The ``magnitude`` and the ``exponent`` of `oracle.check`: the sizes of what every output is summed from.
     """
     if len(found) != len(names):
         raise Failure(f"{said}: it returned {len(found)} values; it should return ({', '.join(names)})")
     for name, axes, output, right, rough in zip(names, letters, found, exact, plain, strict=True):
-        wrong = judge(output, np.asarray(right, np.float64), np.asarray(rough), name=name, letters=axes or None)
+        exactly, roughly = np.asarray(right, np.float64), np.asarray(rough)
+        wrong = judge(output, exactly, roughly, name=name, letters=axes or None, **terms)
         if wrong is not None:
             raise Failure(f"{wrong[1]}\n({said})")
