@@ -359,6 +359,7 @@ TABLE = {
             Rung("v3_wide_loads", "raw", "CUDA C++: 16-byte loads, 32 or 16 codes each, several under way"),
             Rung("v4_half2", "raw", "two codes become two float16 by one logical operation: no integer converted"),
             Rung("v5_split_kv", "raw", "Flash-Decoding: a sequence's tokens split over blocks that merge their states"),
+            Rung("v6_mma", "raw", "tensor cores: codes become operands of mma.sync in registers"),
         ),
         random=later("kv_compression.entry.random"),
         activations=later("kv_compression.entry.activations"),

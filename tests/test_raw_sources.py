@@ -65,9 +65,12 @@ BUILDS += [("paged/v6_mma_group.cu", paged.mma_constants(R, D, P), architecture)
 BUILDS += [(f"kv_compression/{file}.cu", kv.constants(R, D, itemsize, bits, group, group, pairs), architecture)
            for file, pairs in (("v3_wide_loads", 0), ("v4_half2", 1), ("v5_split_kv", 1))
            for R, D, itemsize, bits, group, architecture in [
-               (1, 128, 2, 4, 64, "sm_90"), (4, 128, 2, 4, 64, "sm_80"), (4, 128, 2, 8, 64, "sm_90"),
-               (8, 64, 4, 8, 32, "sm_90"), (7, 128, 4, 8, 64, "sm_80"), (32, 32, 4, 4, 128, "sm_90"),
+               (4, 128, 2, 4, 64, "sm_90"), (7, 128, 4, 8, 64, "sm_80"), (1, 32, 4, 4, 128, "sm_90"),
                (3, 96, 2, 4, 32, "sm_89")]]
+BUILDS += [("kv_compression/v6_mma.cu", kv.constants_v6(R, D, itemsize, bits, *groups), architecture)
+           for R, D, itemsize, bits, groups, architecture in [
+               (4, 128, 2, 4, (64, 64), "sm_90"), (8, 128, 2, 8, (64, 64), "sm_90"), (4, 128, 4, 4, (64, 64), "sm_80"),
+               (32, 128, 4, 8, (64, 64), "sm_90"), (7, 64, 2, 4, (48, 32), "sm_89"), (3, 32, 4, 4, (128, 64), "sm_90")]]
 BUILDS += [(f"block_sparse/{file}.cu", block_sparse.constants(D, block, causal), architecture)
            for file in ("v5_mma", "v6_async") for D, block, causal, architecture in [
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),

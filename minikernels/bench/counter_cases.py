@@ -48,7 +48,7 @@ LINEAR_CASES += [(rung, {**LINEAR, "T": T, "D": D}, "float16", {})
                  for rung in ("v3_mma_chunk", "v4_split_along_time") for T, D in ((70, 64), (300, 128))]
 
 KV = {"B": 3, "H": 8, "G": 2, "S": 150, "D": 64}  # lengths 150, 100 and 50, the newest tokens in 16 bits
-KV_RUNGS = ("v1_dequantize", "v2_folded_scales", "v3_wide_loads", "v4_half2", "v5_split_kv")
+KV_RUNGS = ("v1_dequantize", "v2_folded_scales", "v3_wide_loads", "v4_half2", "v5_split_kv", "v6_mma")
 KV_CASES = [(rung, KV, dtype, {}) for dtype in BOTH for rung in KV_RUNGS]
 KV_CASES += [(rung, {**KV, "H": 12, "D": 128}, "float16", {}) for rung in KV_RUNGS]
 
