@@ -245,6 +245,7 @@ TABLE = {
             Rung("v3_block_lists", "numba", "a list of kept blocks (CSR) instead of a question for every block"),
             Rung("v4_full_partial", "numba", "full blocks first, without mask code; then the partial ones"),
             Rung("v5_mma", "raw", "CUDA C++: tensor cores, mma.sync m16n8k16 over the same lists", ("float16",)),
+            Rung("v6_async", "raw", "the next tile is copied while this one is multiplied", ("float16",)),
         ),
         random=later("block_sparse.entry.random"),
         activations=later("block_sparse.entry.activations"),

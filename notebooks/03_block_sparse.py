@@ -333,7 +333,7 @@ check("03.5")
 # ## What this left out
 #
 # Time on a GPU: what a density buys is measured as speed-up divided by 1/density, beside FlexAttention
-# (`minikernels.bench.sparsity`). The tensor-core rung (`minikernels/block_sparse/v5_mma.cu`), which walks the same
+# (`minikernels.bench.sparsity`). The tensor-core rungs (`minikernels/block_sparse/*.cu`), which walk the same
 # lists. Rows sorted by work, so that a GPU does not wait for the longest. The backward pass. Gates for decoding.
 #
 # Papers: FlashAttention, section 3.3 (arXiv:2205.14135), Big Bird (arXiv:2007.14062), SeerAttention (arXiv:2410.13276),

@@ -48,8 +48,8 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
-BUILDS += [("block_sparse/v5_mma.cu", block_sparse.constants(D, block, causal), architecture)
-           for D, block, causal, architecture in [
+BUILDS += [(f"block_sparse/{file}.cu", block_sparse.constants(D, block, causal), architecture)
+           for file in ("v5_mma", "v6_async") for D, block, causal, architecture in [
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),
                (64, (64, 64), True, "sm_90"), (128, (64, 64), False, "sm_89"), (128, (16, 16), True, "sm_80"),
                (40, (48, 80), True, "sm_90"), (72, (100, 20), True, "sm_90"), (8, (256, 128), False, "sm_80")]]

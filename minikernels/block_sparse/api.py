@@ -18,8 +18,9 @@ ATTENTION = Ladder("block_sparse", {  # rung -> where its function stands, from 
     "v3_block_lists": "numba_cuda.launch_v3_block_lists",
     "v4_full_partial": "numba_cuda.launch_v4_full_partial",
     "v5_mma": "raw.launch_v5_mma",
-}, takes={"v5_mma": ("float16",)})
-RAW_NEEDS = {"v5_mma": (8, 0)}  # fastest first: least compute capability
+    "v6_async": "raw.launch_v6_async",
+}, takes={"raw": ("float16",)})
+RAW_NEEDS = {"v6_async": (8, 0), "v5_mma": (8, 0)}  # fastest first: least compute capability
 
 
 def attention(q, k, v, mask, *, block, causal=False, scale=None, return_lse=False, rung=None):

@@ -195,8 +195,9 @@ __device__ void rescale(State& s, float (&score)[MTILES][NTILES][4]) {
       s.l[i][half] *= alpha;
       for (auto& cell : score[i])
         for (int e = 2 * half; e < 2 * half + 2; e++) s.l[i][half] += cell[e] = exp2_approx(cell[e] - base);
-      for (auto& cell : s.o[i])
-        for (int e = 2 * half; e < 2 * half + 2; e++) cell[e] *= alpha;
+      if (__any_sync(0xffffffff, alpha != 1.0f))  // seldom after the first few tiles: most maxima are found early
+        for (auto& cell : s.o[i])
+          for (int e = 2 * half; e < 2 * half + 2; e++) cell[e] *= alpha;
       s.m[i][half] = m_new;
     }
 }
@@ -223,8 +224,9 @@ __device__ void write_rows(
     float* __restrict__ lse,  // (rows,)
     const State& s,
     __half* smem,  // (WARP_ROWS, ROW), of the warp
-    int rows,  // 0 or fewer where the warp stands past the last one
+    int rows,  // from the warp's first on; 0 or fewer where it stands past the last one
     int lane) {
+  rows = min(rows, WARP_ROWS);  // its own and no other warp's, whose outputs may not be there yet
   for (int i = 0; i < MTILES; i++)
     for (int half = 0; half < 2; half++) {
       const int row = 16 * i + 8 * half + lane / 4;

@@ -1,4 +1,4 @@
-"""The rung in CUDA C++: which inputs it takes, its tile sizes, and its launch."""
+"""The rungs in CUDA C++: which inputs they take, their tile sizes, and their launches."""
 
 import math
 import zlib
@@ -41,6 +41,14 @@ def launch_v5_mma(q, k, v, mask, block, causal, scale, lists=None):
     return run("v5_mma", q, k, v, mask, block, causal, scale, lists)
 
 
+def launch_v6_async(q, k, v, mask, block, causal, scale, lists=None):
+    """Return o and lse; parameters as for `launch_v5_mma`.
+
+    Differs from v5_mma: the next tile is copied to shared memory while this one is multiplied.
+    """
+    return run("v6_async", q, k, v, mask, block, causal, scale, lists)
+
+
 def run(rung, q, k, v, mask, block, causal, scale, lists):
     """Launch one block of threads a part of a block row, and return o and lse."""
     check(q, k, v, rung)
@@ -51,7 +59,7 @@ def run(rung, q, k, v, mask, block, causal, scale, lists):
     tile = constants(q.shape[3], block, causal)
     o, lse = np.empty_like(q, order="C"), np.empty_like(q, dtype=np.float32, order="C", shape=q.shape[:3])
     sizes = (np.int32(size) for size in (*mask.shape[:2], H, G, T, S))
-    grid, shared = (mask.shape[2] * tile["PARTS"], H, B), shared_bytes(tile)
+    grid, shared = (mask.shape[2] * tile["PARTS"], H, B), shared_bytes(rung, tile)
     launched = kernel(rung, tile)[grid, 32 * tile["WARPS"], None, shared]
     launched(q, k, v, *lists, o, lse, *sizes, np.float32(scale * LOG2E))
     return o[..., :D], lse
@@ -62,10 +70,10 @@ def constants(D, block, causal):
     return {"D": D, "CAUSAL": bool(causal), "R": block[0], "C": block[1], **mma_tile(D, block)._asdict()}
 
 
-def shared_bytes(tile):
-    """Return the bytes of shared memory of a block: Q, K and V in float16, with padded rows."""
-    width = 16 * math.ceil(tile["D"] / 16)
-    return HALF * (16 * tile["WARPS"] * tile["MTILES"] + 2 * tile["BLOCK_S"]) * (width + 8)
+def shared_bytes(rung, tile):
+    """Return the bytes of shared memory of a block: Q, and K and V of one tile or two, in float16, with padded rows."""
+    width, stages = 16 * math.ceil(tile["D"] / 16), 2 if rung == "v6_async" else 1
+    return HALF * (16 * tile["WARPS"] * tile["MTILES"] + 2 * stages * tile["BLOCK_S"]) * (width + 8)
 
 
 def kernel(rung, tile):

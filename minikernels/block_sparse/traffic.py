@@ -52,11 +52,11 @@ class Walk:
         first = np.arange(B * H)[:, None, None] * T + start
         return over(first * stride, np.broadcast_to(count, first.shape), np.ones_like(first), cost)
 
-    def key_blocks(self, visited, cost):
+    def key_blocks(self, visited, stride, cost):
         """Return the sum of ``cost(first_byte, keys)`` over visits of key blocks, `visited` (B, H, rows, columns)."""
-        B, H, G, _, S, D = self.sizes
+        B, H, G, _, S, _ = self.sizes
         times = visited.reshape(B, G, H // G, *visited.shape[2:]).sum(axis=(2, 3))
-        first = (np.arange(B * G).reshape(B, G, 1) * S + self.starts) * D * self.itemsize
+        first = (np.arange(B * G).reshape(B, G, 1) * S + self.starts) * stride
         return over(first, np.broadcast_to(self.keys, first.shape), times, cost)
 
 
@@ -155,7 +155,8 @@ def thread_a_row(walk, visited, lookups):
 
     q = walk.queries(held, D * itemsize, lambda first, n: rows(first, n, D, itemsize))  # o is written as q is read
     lse = walk.queries(held, FLOAT, lambda first, n: rows(first, n, 1, FLOAT))
-    traffic = (q + walk.key_blocks(visited, block).times(2 * parts) + lookups).loads() + (q + lse).stores()
+    keys = walk.key_blocks(visited, D * itemsize, block).times(2 * parts)
+    traffic = (q + keys + lookups).loads() + (q + lse).stores()
     traffic.barriers = 2 * parts * int(np.sum(visited * -(-walk.keys // size)))
     return traffic
 
@@ -163,23 +164,36 @@ def thread_a_row(walk, visited, lookups):
 @nothing_if_empty
 def v5_mma(walk, mask):
     """As v4_full_partial in float16, 16 bytes a lane at a time; where 8 does not divide D, as if D were wider."""
-    B, H, G, T, S, D = walk.sizes
-    walk.sizes = B, H, G, T, S, 8 * -(-D // 8)
-    chunks, tile = -(-D // 8), mma_tile(D, walk.block)
+    tile = mma_tile(walk.sizes[5], walk.block)
+    tiles = walk.kept * -(-walk.keys // tile.BLOCK_S)  # two barriers each, and one at the end of every list
+    return tensor_cores(walk, tile, 2 * int(np.sum(tiles)) + walk.kept[..., 0].size)
+
+
+@nothing_if_empty
+def v6_async(walk, mask):
+    """As v5_mma, one barrier a tile; a last block that is ragged has as many tiles as the others."""
+    tile = mma_tile(walk.sizes[5], walk.block)
+    tiles = int(np.sum(walk.kept)) * -(-walk.block[1] // tile.BLOCK_S)
+    return tensor_cores(walk, tile, tiles + walk.kept[..., 0].size)
+
+
+def tensor_cores(walk, tile, barriers):
+    """Return the traffic of kernels that copy whole rows, 16 bytes a lane, and store each warp's own."""
+    chunks = -(-walk.sizes[5] // 8)
     row, size, lanes = 16 * chunks, tile.BLOCK_S, 32 * tile.WARPS * tile.PARTS
 
     def block(first, keys):
         return sum((run(first + s * row, min(size, keys - s) * chunks, 16) for s in range(0, keys, size)), Access())
 
     def store(first, n):
-        starts = range(0, n, 16 * tile.MTILES)  # every warp stores its own rows
+        starts = range(0, n, 16 * tile.MTILES)
         return sum((run(first + t * row, min(16 * tile.MTILES, n - t) * chunks, 16) for t in starts), Access())
 
     asked = int(walk.kept.sum() + 3 * walk.kept[..., 0].size) * lanes
     loads = walk.queries(tile.ROWS, row, lambda first, n: run(first, n * chunks, 16))
-    loads += walk.key_blocks(walk.kept, block).times(2 * tile.PARTS) + Access(asked // 32, asked // 32, asked * INT)
+    loads += walk.key_blocks(walk.kept, row, block).times(2 * tile.PARTS)
+    loads += Access(asked // 32, asked // 32, asked * INT)
     lse = walk.queries(tile.ROWS, FLOAT, lambda first, n: rows(first, n, 1, FLOAT, group=8))
     traffic = loads.loads() + (walk.queries(tile.ROWS, row, store) + lse).stores()
-    tiles = int(np.sum(walk.kept * -(-walk.keys // size)))
-    traffic.barriers = tile.PARTS * (2 * tiles + walk.kept[..., 0].size)
+    traffic.barriers = tile.PARTS * barriers
     return traffic

@@ -64,6 +64,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_mma(
   cp_async_wait<0>();
   __syncthreads();  // Q is loaded, even where no key was seen, and read before its place is overwritten
   const size_t row = head + warp * WARP_ROWS;
-  // Its own rows and no other warp's, whose outputs may not be there yet.
-  write_rows(o + row * D, lse + row, s, q_warp, min(WARP_ROWS, place.rows - warp * WARP_ROWS), lane);
+  write_rows(o + row * D, lse + row, s, q_warp, place.rows - warp * WARP_ROWS, lane);
 }

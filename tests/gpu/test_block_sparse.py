@@ -120,11 +120,11 @@ def test_nan_stays_in_its_head_and_in_kept_blocks(cp, rung):
     assert rung == "v1_masked_dense" or np.isfinite(o[0, 0, :64]).all()
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v5_mma"), ("float16", 100, "v5_mma"),
+@over(("dtype", "D", "rung"), [("float16", 64, "v6_async"), ("float16", 100, "v6_async"),
                                ("float32", 64, "v4_full_partial"), ("float16", 200, "v4_full_partial")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
-    if launch.architecture() < api.RAW_NEEDS["v5_mma"]:
-        pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS}")
+    if launch.architecture() < api.RAW_NEEDS["v6_async"]:
+        pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS['v6_async']}")
     case = Case(1, 2, 1, 70, 70, D, 32, 32)
     q, k, v, mask = (cp.asarray(x) for x in made(case, dtype))
     assert api.fastest_on_gpu(q, k, v) == rung
