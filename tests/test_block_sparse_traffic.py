@@ -5,6 +5,7 @@ import pytest
 
 from minikernels import block_sparse, simt
 from minikernels.block_sparse import api, traffic
+from minikernels.block_sparse.lists import visible
 from minikernels.core.traffic import Traffic
 from tests.block_sparse_cases import CASES, Case, label, made
 
@@ -72,6 +73,13 @@ def test_work_counts_the_cells_that_are_seen():
     assert traffic.work(2, 3, 64, 64, 8, mask, (16, 16), causal=True) == 4 * 2 * 3 * (64 * 65 // 2) * 8
     mask[0, 0, 1] = False
     assert traffic.work(1, 1, 64, 64, 8, mask, (16, 16)) == 4 * 48 * 64 * 8
+    for case in CASES:
+        mask = made(case)[3]
+        seen = np.broadcast_to(visible(mask, case.T, case.S, case.block, case.causal), (case.B, case.H, case.T, case.S))
+        found = traffic.work(case.B, case.H, case.T, case.S, case.D, mask, case.block, case.causal)
+        assert found == 4 * case.D * seen.sum(), label(case)
+    assert traffic.work(1, 1, 0, 5, 8, np.ones((1, 1, 0, 1), bool), (16, 16)) == 0
+    assert traffic.work(1, 1, 5, 0, 8, np.ones((1, 1, 1, 0), bool), (16, 16)) == 0
 
 
 def test_no_mask_is_every_block():

@@ -95,7 +95,9 @@ struct Place {
   int first, rows, list;  // first query row, how many, row of the lists
 };
 
-__device__ Place place_of(int x, int b, int h, int T, int mask_b, int mask_h) {
+__device__ Place place_of(int b, int h, int T, int mask_b, int mask_h) {
+  // A causal row near the end sees the most blocks: started first, it does not leave the GPU waiting at the end.
+  const int x = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const int i = x / PARTS, first = i * R + x % PARTS * ROWS;
   const int block_rows = gridDim.x / PARTS;
   const int rows = max(0, min(ROWS, min(T, i * R + R) - first));

@@ -13,8 +13,9 @@ from functools import wraps
 
 import numpy as np
 
-from minikernels.block_sparse.lists import reach, visible
+from minikernels.block_sparse.lists import reach
 from minikernels.block_sparse.tiles import key_tile, mma_tile, row_parts, threads
+from minikernels.core.numerics import keys_seen
 from minikernels.core.sectors import SECTOR, Access, rows, run
 from minikernels.core.traffic import Traffic
 
@@ -84,8 +85,11 @@ def nothing_if_empty(form):
 
 def work(B, H, T, S, D, mask, block, causal=False):
     """Return the FLOP that the cells which are seen are worth, ``4*D`` each; no others count."""
-    cells = np.sum(visible(np.asarray(mask), T, S, block, causal), axis=(2, 3), dtype=np.int64)
-    return 4 * D * int(np.sum(np.broadcast_to(cells, (B, H))))
+    (R, C), seen = block, keys_seen(T, S, causal)[:, None]
+    first = np.arange(0, S, C)
+    cells = np.clip(seen - first, 0, np.minimum(C, S - first))  # of each row in each column of blocks
+    cells = np.add.reduceat(cells, np.arange(0, T, R)) if T else cells
+    return 4 * D * int(np.sum(np.broadcast_to(mask, (B, H, *cells.shape)) * cells))
 
 
 @nothing_if_empty

@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_mma(
   __half* v_smem = k_smem + BLOCK_S * ROW;  // (BLOCK_S, ROW)
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = blockIdx.z, h = blockIdx.y;
-  const Place place = place_of(blockIdx.x, b, h, T, mask_b, mask_h);
+  const Place place = place_of(b, h, T, mask_b, mask_h);
   const size_t head = (static_cast<size_t>(b) * H + h) * T + place.first;  // row of q, o and lse: [b, h, first]
   const size_t group = (static_cast<size_t>(b) * G + h / (H / G)) * S;  // row of k and v: [b, g, 0]
   const int begin = starts[place.list], end = starts[place.list + 1], partial = begin + full[place.list];

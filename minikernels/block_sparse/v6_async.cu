@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
   __half* stages = smem + BLOCK_T * ROW;  // (2, 2, BLOCK_S, ROW): K and V of two tiles
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, b = blockIdx.z, h = blockIdx.y;
-  const Place place = place_of(blockIdx.x, b, h, T, mask_b, mask_h);
+  const Place place = place_of(b, h, T, mask_b, mask_h);
   const size_t head = (static_cast<size_t>(b) * H + h) * T + place.first;  // row of q, o and lse: [b, h, first]
   const size_t group = (static_cast<size_t>(b) * G + h / (H / G)) * S;  // row of k and v: [b, g, 0]
   const int begin = starts[place.list], tiles = (starts[place.list + 1] - begin) * TILES;
