@@ -213,11 +213,13 @@ __device__ void hide(
     int diagonal,  // row t sees the keys up to t + diagonal, if CAUSAL
     int lane) {
   for (int i = 0; i < MTILES; i++)
-    for (int n = 0; n < NTILES; n++)
-      for (int e = 0; e < 4; e++) {
-        const int t = first_row + 16 * i + lane / 4 + e / 2 * 8, s = first_key + 8 * n + lane % 4 * 2 + e % 2;
-        if (s >= end || (CAUSAL && s > t + diagonal)) score[i][n][e] = minus_infinity();
-      }
+    for (int half = 0; half < 2; half++) {
+      const int t = first_row + 16 * i + 8 * half + lane / 4;
+      const int seen = (CAUSAL ? min(end, t + diagonal + 1) : end) - first_key - lane % 4 * 2;  // from the lane's first
+      for (int n = 0; n < NTILES; n++)
+        for (int e = 0; e < 2; e++)
+          if (8 * n + e >= seen) score[i][n][2 * half + e] = minus_infinity();
+    }
 }
 
 // Write the warp's rows of o, 16 bytes a lane, by way of its own rows of Q, which no one needs any more; and of lse.

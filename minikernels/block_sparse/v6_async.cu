@@ -10,13 +10,22 @@
 constexpr int TILES = (C + BLOCK_S - 1) / BLOCK_S;  // of a block of keys
 constexpr int STAGE = 2 * BLOCK_S * ROW;  // K and V of a tile
 
-struct Tile {
-  int first, stop;  // its first key, and the end of its block's keys; stop - first may be 0 or less in the last block
-};
+// The first key of tile u of a list; in a last block that is ragged it may stand at S or past it.
+__device__ int first_key(const int* __restrict__ columns, int u) { return columns[u / TILES] * C + u % TILES * BLOCK_S; }
 
-__device__ Tile tile_of(const int* __restrict__ columns, int u, int S) {
-  const int block = columns[u / TILES] * C;
-  return {block + u % TILES * BLOCK_S, min(S, block + C)};
+// Where the keys of the block end that key `first` belongs to.
+__device__ int stop_of(int first, int S) { return min(S, first / C * C + C); }
+
+// Start copying K and V of a tile.
+__device__ void copy_stage(
+    __half* __restrict__ stage,  // (2, BLOCK_S, ROW)
+    const __half* __restrict__ k,  // (S, D)
+    const __half* __restrict__ v,
+    int first,
+    int S) {
+  const int keys = stop_of(first, S) - first;
+  copy_tile<BLOCK_S>(stage, k + static_cast<size_t>(first) * D, keys);
+  copy_tile<BLOCK_S>(stage + BLOCK_S * ROW, v + static_cast<size_t>(first) * D, keys);
 }
 
 // One resident block is all that is asked for: left to choose, ptxas spills registers to make room for more.
@@ -52,26 +61,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
 
   copy_tile<BLOCK_T>(smem, q + head * D, place.rows);
   clear_padding(smem, BLOCK_T + 4 * BLOCK_S);  // of Q and both stages, which follow each other
-  Tile next = {};
-  if (tiles > 0) {
-    next = tile_of(columns, 0, S);
-    copy_tile<BLOCK_S>(stages, k + static_cast<ptrdiff_t>(next.first) * D, next.stop - next.first);
-    copy_tile<BLOCK_S>(stages + BLOCK_S * ROW, v + static_cast<ptrdiff_t>(next.first) * D, next.stop - next.first);
-  }
+  if (tiles > 0) copy_stage(stages, k, v, first_key(columns, 0), S);
   cp_async_commit();
   State s;
   clear(s);
   for (int u = 0; u < tiles; u++) {
-    const Tile tile = next;
     const __half* k_smem = stages + u % 2 * STAGE;  // (BLOCK_S, ROW), and then as much of V
     cp_async_wait<0>();
     __syncthreads();  // tile u is there for every warp, and every warp is done with tile u - 1, which is overwritten now
-    if (u + 1 < tiles) {
-      next = tile_of(columns, u + 1, S);
-      __half* to = stages + (u + 1) % 2 * STAGE;
-      copy_tile<BLOCK_S>(to, k + static_cast<ptrdiff_t>(next.first) * D, next.stop - next.first);
-      copy_tile<BLOCK_S>(to + BLOCK_S * ROW, v + static_cast<ptrdiff_t>(next.first) * D, next.stop - next.first);
-    }
+    if (u + 1 < tiles) copy_stage(stages + (u + 1) % 2 * STAGE, k, v, first_key(columns, u + 1), S);
     cp_async_commit();
 
     float score[MTILES][NTILES][4] = {};
@@ -79,8 +77,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
     for (auto& row : score)
       for (auto& cells : row)
         for (float& cell : cells) cell *= scale_log2e;
-    if (u >= partial || (C % BLOCK_S != 0 && tile.stop - tile.first < BLOCK_S))  // a full block has no cell to hide
-      hide(score, place.first + warp * WARP_ROWS, tile.first, tile.stop, S - T, lane);
+    if (u >= partial || C % BLOCK_S != 0) {  // a full block has no cell to hide, but its last tile may be a short one
+      const int first = first_key(columns, u);
+      hide(score, place.first + warp * WARP_ROWS, first, stop_of(first, S), S - T, lane);
+    }
     rescale(s, score);
     add_values(s.o, score, k_smem + BLOCK_S * ROW, lane);
   }
