@@ -83,6 +83,17 @@ def test_speedups_are_divided_by_what_there_is_to_gain():
     assert sparsity.speedups(recording({})) == {}
 
 
+def test_the_readme_shows_the_recorded_speedups(monkeypatch):
+    text = gate.README.read_text("utf-8")
+    assert text == sparsity.with_speedups(text), "stale: python -m minikernels.bench.ladder"
+    assert sparsity.with_speedups("no marks") == "no marks"
+    times = {("v5_mma", 1.0, 512): 10.0, ("v5_mma", 0.25, 512): 3.125, ("FlexAttention", 1.0, 512): 8.0}
+    monkeypatch.setattr(sparsity, "recordings", lambda: (recording(times), recording({})))
+    assert sparsity.table() == "| a GPU | density 0.25 |\n| --- | ---: |\n| `v5_mma` | 0.80 |\n| FlexAttention |  |"
+    monkeypatch.setattr(sparsity, "recordings", tuple)
+    assert sparsity.table() == "No time on a GPU is recorded yet."
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_bench_judges_block_rows_as_the_oracle_does(causal):
     sizes = {"B": 2, "H": 4, "G": 2, "T": 70, "S": 90, "D": 8, "R": 16, "C": 32}

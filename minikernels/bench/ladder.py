@@ -6,6 +6,7 @@
 from pathlib import Path
 
 from minikernels import catalog
+from minikernels.bench import sparsity
 from minikernels.bench.recorded import recordings, spelled, spoken_share
 
 __all__ = ["BEGIN", "END", "readmes", "replaced", "summary", "table"]
@@ -67,7 +68,8 @@ def readmes(root=PACKAGE.parent):
     """Return {path: text} of every README with a generated table, as it should be."""
     wanted = {root / "README.md": summary()}
     wanted |= {root / "minikernels" / name / "README.md": table(catalog.technique(name)) for name in catalog.names()}
-    return {path: replaced(path.read_text("utf-8"), text) for path, text in wanted.items() if path.exists()}
+    tables = {path: replaced(path.read_text("utf-8"), text) for path, text in wanted.items() if path.exists()}
+    return {path: sparsity.with_speedups(text) for path, text in tables.items()}
 
 
 def replaced(readme, table):

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 
 from minikernels import block_sparse, launch
+from minikernels.bench.recorded import recordings
 from minikernels.bench.sdpa import scaled_dot_product_attention
 from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.block_sparse import patterns, reference, traffic
@@ -13,7 +14,7 @@ from minikernels.block_sparse.api import ATTENTION
 from minikernels.block_sparse.lists import reach
 from minikernels.core.oracle import check
 
-__all__ = ["speedups", "suites"]
+__all__ = ["speedups", "suites", "table", "with_speedups"]
 
 LONG = {"B": 1, "H": 16, "G": 16, "T": 16_384, "S": 16_384, "D": 128, "R": 128, "C": 128}
 TEACHING = {**LONG, "H": 4, "G": 4, "T": 2048, "S": 2048, "D": 64}
@@ -185,3 +186,31 @@ def speedups(recording, causal=False):
     longest = max((T for T, *_ in times), default=0)
     return {name: {density: each[1.0] / ms * density for density, ms in sorted(each.items())}
             for (T, *_, name), each in times.items() if T == longest and 1.0 in each}
+
+
+def table():
+    """Return the Markdown table of what densities buy: the share of 1/density that each kernel gets, on each GPU."""
+    lines = []
+    for recording in recordings():
+        found = speedups(recording)
+        if found:
+            densities = sorted({density for by_density in found.values() for density in by_density} - {1.0})
+            lines += [row([recording.gpu, *(f"density {density:g}" for density in densities)])]
+            lines += [row(["---", *["---:"] * len(densities)])]
+            for name, by_density in found.items():
+                lines.append(row([f"`{name}`" if name in ATTENTION else name, *(
+                    f"{by_density[density]:.2f}" if density in by_density else "" for density in densities)]))
+            lines.append("")
+    return "\n".join(lines).rstrip() or "No time on a GPU is recorded yet."
+
+
+def row(cells):
+    """Return one line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def with_speedups(readme):
+    """Return a README with the table between its two marks; one without marks as it is."""
+    before, begin, rest = readme.partition("<!-- speedup:begin -->")
+    _, end, after = rest.partition("<!-- speedup:end -->")
+    return f"{before}{begin}\n{table()}\n{end}{after}" if begin and end else readme
