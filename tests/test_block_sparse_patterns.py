@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minikernels.block_sparse import dba, distill, gate, lists, patterns
-from minikernels.core.errors import DtypeError, ShapeError
+from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 over = pytest.mark.parametrize
 SIZES = [(1, 1, (1, 1)), (7, 7, (2, 2)), (13, 21, (4, 3)), (21, 13, (5, 8)), (16, 16, (16, 16)), (9, 30, (2, 16))]
@@ -126,6 +126,11 @@ def test_what_is_no_gate_is_refused():
         patterns.from_gate(q, k, block=(8, 8), top_k=1, gate=gate.untrained(8, 6))
     with pytest.raises(ShapeError, match="G=3 must divide H=4"):
         gate.scores(q, k[:, [0, 1, 1]], (8, 8))
+    class Elsewhere:
+        shape, dtype = k.shape, k.dtype
+
+    with pytest.raises(DeviceError, match=r"k is no NumPy array, and the gate is NumPy's alone; pass cupy.asnumpy\(k\)"):
+        gate.scores(q, Elsewhere(), (8, 8))
     with pytest.raises(DtypeError, match="q has dtype int64"):
         gate.scores(q.astype(int), k.astype(int), (8, 8))
 

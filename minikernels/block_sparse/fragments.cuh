@@ -1,6 +1,6 @@
-// What the tensor-core kernels share: tiles in shared memory, fragments in registers, and how a tile of keys is absorbed.
+// What the tensor-core kernels share: tiles in shared memory, fragments in registers, how a tile of keys is absorbed.
 //
-// A warp owns MTILES tiles of 16 query rows. mma.sync leaves scores in the layout in which it wants its left operand, so
+// A warp owns MTILES tiles of 16 query rows. mma.sync leaves scores in the layout in which it wants its left operand:
 // two neighbouring 8-key tiles of P, rounded to float16, are the left operand of P V without any exchange.
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; R, C the mask's block, queries by keys; ROWS of a

@@ -10,13 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from minikernels.block_sparse.lists import check_block, reach
-from minikernels.core.errors import ShapeError
-from minikernels.core.numerics import softmax
+from minikernels.core.errors import DeviceError, ShapeError
+from minikernels.core.numerics import FLOATS, softmax
 from minikernels.core.shapes import bind, same_dtype
 
 __all__ = ["Gate", "features", "scores", "untrained"]
-
-FLOATS = ("float16", "float32", "float64")
 
 
 class Gate(NamedTuple):
@@ -75,8 +73,10 @@ def scores(q, k, block, gate=None, causal=True):
 
     Raises
     ------
-    ShapeError
-        If shapes do not fit.
+    ShapeError, DtypeError
+        If shapes or dtypes do not fit.
+    DeviceError
+        If q or k lives on a GPU.
 
     Notes
     -----
@@ -90,6 +90,9 @@ def scores(q, k, block, gate=None, causal=True):
     sizes = bind(q=(q, "BHTD"), k=(k, "BGSD"))
     sizes.divides("G", "H")
     same_dtype(FLOATS, q=q, k=k)
+    for name, x in (("q", q), ("k", k)):
+        if not isinstance(x, np.ndarray):
+            raise DeviceError(f"{name} is no NumPy array, and the gate is NumPy's alone; pass cupy.asnumpy({name})")
     (H, T, S, D), (R, C) = sizes.unpack("HTSD"), check_block(block)
     gate = untrained(H, D) if gate is None else gate
     for name, w in zip(gate._fields, gate, strict=True):
