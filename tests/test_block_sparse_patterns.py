@@ -129,7 +129,7 @@ def test_what_is_no_gate_is_refused():
     class Elsewhere:
         shape, dtype = k.shape, k.dtype
 
-    with pytest.raises(DeviceError, match=r"k is no NumPy array, and the gate is NumPy's alone; pass cupy.asnumpy\(k\)"):
+    with pytest.raises(DeviceError, match="k is no NumPy array, and the gate is NumPy's alone; pass cupy"):
         gate.scores(q, Elsewhere(), (8, 8))
     with pytest.raises(DtypeError, match="q has dtype int64"):
         gate.scores(q.astype(int), k.astype(int), (8, 8))
