@@ -32,9 +32,15 @@ import minikernels.model as m
 from minikernels import gqa, simt
 from minikernels.bench import generation
 from minikernels.gqa import schedule, traffic
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import HeadGroups, TilePlayer, TrafficMeter, WarpView
 
 text = inspect.getsource(textwrap).encode()
+
+# %% [markdown]
+# The chapter in one picture: 8 query heads read 2 key/value heads. Choose another G; then let a block take the group.
+
+# %%
+HeadGroups(heads=8, groups=2, keys=256, width=32, itemsize=4, shared=False)
 
 
 # %%
@@ -249,7 +255,8 @@ print(f"busy: {fixed[4].efficiency:.0%} with 4 shares, {stream.efficiency:.0%} w
 # ## 6. What fewer heads cost
 #
 # A multi-head model can be made to share: average the key and value heads of each group (`gqa.pool_heads`), then
-# train a little longer. The tiny model was trained on another 5 % of the bytes.
+# train a little longer: here for another 5 % of the steps. "aligned" heads were turned towards each other first, in a
+# way that changes nothing but their mean; `gqa2` and `mqa` are made so.
 #
 # **Predict**: mha costs 8 key/value heads a token. How many bits per byte does its conversion to G = 2 cost, before any
 # more training?
@@ -273,14 +280,19 @@ recorded = next(row[2] for row in generation.conversions() if row[:2] == (2, "me
 compare(guess, round(converted, 2), round(recorded, 2))  # measured here on 2,048 bytes; recorded on more text
 
 # %%
+losses = {}
 for name in ("mha", "gqa2", "mqa"):
     tiny = m.load(name)
-    print(f"{name:5} G={tiny.config.G}: {tiny.loss(held_out):.2f} bits per byte, cache "
+    losses[tiny.config.G] = tiny.loss(held_out)
+    print(f"{name:5} G={tiny.config.G}: {losses[tiny.config.G]:.2f} bits per byte, cache "
           f"{len(tiny.config.layers) * 2 * tiny.config.G * tiny.config.D * 4:,} bytes a token")
+
+# %%
+HeadGroups(H, 8, keys=S, width=D, itemsize=4, quality=losses)
 
 # %% [markdown]
 # **Explain**: averaged heads are no head that any query was trained with, so the conversion alone breaks this model.
-# Short training mends it, better from means than from first or random heads. What stays is a small loss in bits, for
+# Short training mends it, best from aligned means, worst from random heads. What stays is a small loss in bits, for
 # a cache $H/G$ times smaller and a decoding step that reads as much less.
 #
 # **Exercise 01.1**: pool the heads of a projection. Graded on values, for any G from 1 to H.

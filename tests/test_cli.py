@@ -240,12 +240,12 @@ def test_doctor_fails_where_something_needed_is_missing(minikernels, monkeypatch
     assert "pip install 'numba>=0.65'" in out
 
 
-@pytest.mark.parametrize("counters", [[], ["--counters"]], ids=["time", "counters"])
-def test_bench_needs_a_gpu_and_says_so_in_one_line(minikernels, monkeypatch, counters):
+@pytest.mark.parametrize("what", [[], ["--counters"], ["--roofs"]], ids=["time", "counters", "roofs"])
+def test_bench_needs_a_gpu_and_says_so_in_one_line(minikernels, monkeypatch, what):
     def missing(*_, **__):
         raise DeviceError("measuring needs a GPU")
     monkeypatch.setattr(launch, "require_gpu", missing)
-    assert minikernels("bench", "flash", *counters) == (1, "", "minikernels: measuring needs a GPU\n")
+    assert minikernels("bench", "flash", *what) == (1, "", "minikernels: measuring needs a GPU\n")
 
 
 def test_bench_measures_what_is_named_and_says_where_the_results_are(minikernels, monkeypatch, tmp_path):

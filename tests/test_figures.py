@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minikernels import figures
+from minikernels import catalog, figures, simt
 from minikernels.core.traffic import Traffic
 from minikernels.simt.trace import LOAD, STORE
 from tests import traces
@@ -112,6 +112,19 @@ def test_step_picture_takes_two_traces(trace):
 RUNGS = [("v1", Traffic(load_bytes=900, store_bytes=100),
           {"q": Traffic(load_bytes=900), "o": Traffic(store_bytes=100)}),
          ("v2", Traffic(load_bytes=100), Traffic(load_bytes=120)), ("v3", Traffic(load_bytes=50), None)]
+
+
+def test_step_picture_puts_many_arrays_in_several_lines():
+    technique = catalog.technique("selective_scan")
+    inputs = technique.random({"B": 1, "T": 3, "E": 8, "N": 2})
+    with simt.record(blocks=[0]) as recording:
+        technique.run(technique.rung("v3_hillis_steele"), inputs)
+    figure = figures.tile_step(recording.trace, 20)
+    figure.draw_without_rendering()  # a warning if some axes have no room
+    places = {axes.get_title(loc="left"): axes.get_window_extent() for axes in figure.subfigs[0].axes}
+    bottoms = {title: place.y0 for title, place in places.items() if title}
+    assert len(bottoms) == 11 + 4
+    assert bottoms["u[0]"] > bottoms["last[0]"] > bottoms["decay_smem"]
 
 
 def test_traffic_bars_say_whether_prediction_and_count_agree():

@@ -40,9 +40,10 @@ def test_recorded_conversions_lose_less_after_training_and_mean_beats_random():
     assert all(uptrained < converted for converted, uptrained in rows.values() if uptrained)
     assert rows[2, "mean"][1] < rows[2, "first"][1] < rows[2, "random"][1]
     assert rows[4, "mean"][1] < rows[2, "mean"][1] < rows[1, "mean"][1]
+    assert all(rows[G, "aligned"][i] < rows[G, "mean"][i] for G in (4, 2, 1) for i in (0, 1))
 
 
-def test_pool_heads_is_the_conversion_that_the_models_were_made_by():
+def test_pool_heads_is_the_mean_of_the_conversions():
     tiny = model.load("mha")
     for G in (1, 2, 4):
         _, converted = pool(tiny.config, tiny.weights, G, "mean")

@@ -1,89 +1,63 @@
 """The grader: what a submission can do to it (lose its own points), and what a learner reads."""
 
 import os
+import re
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minikernels import cli
-from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, holes
+from minikernels import cli, commands
+from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, lockstep
+from minikernels.grading.failure import Overtime
 from minikernels.grading.sandbox import Limits, call
+from minikernels.grading.shapes import drawn, settled
 from minikernels.grading.submission import Submission
+from tests import attacks
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLUTION = ROOT / "solutions/02_flash/ex2_merge.py"
-ANSWER = "    m, l, o = np.maximum(m1, m2), l1 + l2, o1 + o2  # l and o are right only where m1 equals m2\n"
 QUICK = Limits(seconds=1)
 
-# Each stands as the first lines of merge(); the rest of the function is the stub's, which is wrong.
-CHEATS = {
-    "patches numpy's comparisons": "np.allclose = np.array_equal = np.isfinite = lambda *a, **k: True",
-    "patches the writer of the reply": "np.lib.format.write_array = lambda *a, **k: 1 / 0",
-    "patches numpy.array": "np.array = lambda *a, **k: 'full marks'",
-    "ends the process": "import os; os._exit(0)",
-    "raises SystemExit": "raise SystemExit(0)",
-    "registers an exit handler": "import atexit, os; atexit.register(os._exit, 0)",
-    "reads the solution": f"g = {{}}; exec(open({str(SOLUTION)!r}).read(), g)\n    return g['merge'](m1, l1, o1, "
-                          "m2, l2, o2)",
-    "reads it by descriptor": f"import os; d = os.open({str(SOLUTION)!r}, os.O_RDONLY); raise EOFError(os.read(d, 9))",
-    "reads it by numpy": f"raise EOFError(np.fromfile({str(SOLUTION)!r}, np.uint8))",
-    "reads it by pathlib": f"import pathlib; raise EOFError(pathlib.Path({str(SOLUTION)!r}).read_text())",
-    "imports it": f"import sys; sys.path.insert(0, {str(SOLUTION.parent)!r}); import ex2_merge; return ex2_merge.merge("
-                  "m1, l1, o1, m2, l2, o2)",
-    "imports the library": f"import sys; sys.path.insert(0, {str(ROOT)!r}); from minikernels.core import numerics; "
-                           "return numerics.merge((m1, l1, o1), (m2, l2, o2))",
-    "lists folders": f"import os; raise EOFError(os.listdir({str(ROOT)!r}))",
-    "starts a process": "import subprocess; subprocess.run(['true'])",
-    "starts a shell": "import os; os.system('true')",
-    "forks": "import os; os.fork()",
-    "opens a socket": "import socket; socket.socket()",
-    "loads a C library": "import ctypes; ctypes.CDLL(None)",
-    "writes a file": "open('result.json', 'w').write('{}')",
-    "kills its parent": "import os; os.kill(os.getppid(), 9)",
-    "loops for ever": "while True: pass",
-    "sleeps": "import time; time.sleep(60)",
-    "takes ten gigabytes": "x = np.ones(10**10 // 8)",
-    "returns a gigabyte": "return np.zeros(10**8), l1, o1",
-    "returns objects": "return [object()], l1, o1",
-    "returns nothing": "return None",
-    "returns its input": "return m1, l1, o1",
-    "forges the reply": """import os
-    for d in range(3, 20):
-        try: os.write(d, b'{"cases": [{"outputs": 3}]}')
-        except OSError: pass""",
-    "recurses without end": "merge(m1, l1, o1, m2, l2, o2)",
-    "looks for answers in frames": """import sys
-    f = sys._getframe()
-    while f:
-        for x in [*f.f_locals.values(), *f.f_globals.values()]:
-            if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1), l1, o1
-        f = f.f_back""",
-}
+# What the fence refuses, so that the message names it: with or without Python's own words around it.
+REFUSED = ("reads", "lists", "starts", "forks", "opens", "loads", "writes", "removes", "links", "kills")
 
 
-REFUSED = ("reads", "lists", "starts", "forks", "opens", "loads", "writes", "kills")  # what the fence names
-
-
-@pytest.mark.parametrize("name", CHEATS)
+@pytest.mark.parametrize("name", attacks.NUMPY)
 def test_a_cheat_gains_nothing(tmp_path, name):
-    lines = CHEATS[name]
-    stub = (ROOT / "exercises/02_flash/ex2_merge.py").read_text("utf-8")
     path = tmp_path / "ex2_merge.py"
-    path.write_text(stub.replace(ANSWER, f"    {lines}\n{ANSWER}") + f"{holes.START}\nbegun = True\n", "utf-8")
+    path.write_text(attacks.numpy_attack(name), "utf-8")
     before = set(tmp_path.iterdir())
     state = np.zeros(3, np.float32), np.ones(3, np.float32), np.ones((3, 2), np.float32)
     other = (state[0] + 1, *state[1:])
     try:
         (found,) = Submission(path, QUICK).call("merge", (*state, *other))
     except Failure as failure:
-        assert "ex2_merge.py" in str(failure)
-        assert ("an exercise " in str(failure)) == name.startswith(REFUSED)
+        assert "ex2_merge.py" in str(failure) and len(str(failure)) < 2000
+        assert ("an exercise " in str(failure)) or not name.startswith(REFUSED) or name in TOLD_OTHERWISE, failure
     else:
         right = np.float32(1 + np.exp(-1))
-        assert len(found) != 3 or not np.allclose(found[1], right)
+        assert len(found) != 3 or found[1].shape != (3,) or not np.allclose(found[1], right)
     assert set(tmp_path.iterdir()) == before
+
+
+# Python says it in words of its own, or the function goes on and returns what is wrong.
+TOLD_OTHERWISE = ("reads the tests by linecache", "forks by multiprocessing", "opens a page", "loads it by numpy",
+                  "loops for ever", "starts a burst of processes")
+
+
+@pytest.mark.parametrize("name", attacks.KERNELS)
+def test_a_kernel_is_never_run_as_python(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lockstep, "SECONDS", 1)
+    path = tmp_path / "ex3_tile_loop.py"
+    path.write_text(attacks.kernel_attack(name), "utf-8")
+    (report,) = grade(find("02.3"), path, brief=True, quick=name not in attacks.HARMLESS)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert report.full if name in attacks.HARMLESS else report.earned < report.points, str(report)
+    assert all(0 < len(t.message) < 3000 for t in report.tasks if not t.passed)
 
 
 def test_a_cheat_does_not_stop_the_run(tmp_path):
@@ -133,32 +107,6 @@ def test_the_worker_sees_no_environment(monkeypatch):
     assert [bool(x) for x in call(source, "f.py", "f", [(np.zeros(1),)])[0]] == [False, True]
 
 
-LINES = {
-    "runs at import": ("import pathlib\npathlib.Path({mark!r}).write_text('ran')\n", "", None),
-    "exits at import": ("raise SystemExit(0)\n", "", None),
-    "opens a file": ("", "open({mark!r}, 'w')", "lost"),
-    "calls a library": ("", "o[:, :] = np.matmul(q, k)", "lost"),
-    "imports": ("", "import os", "lost"),
-    "reaches for attributes": ("", "q.__class__", "lost"),
-    "never ends": ("", "while S > 0: S = S + 0", "lost"),
-    "wants too much shared memory": ("", "big = cuda.shared.array(100000, float32)", "lost"),
-}
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_a_kernel_is_never_run_as_python(tmp_path, name):
-    top, inside, outcome = LINES[name]
-    mark = str(tmp_path / "mark")
-    text = (ROOT / "solutions/02_flash/ex3_tile_loop.py").read_text("utf-8")
-    text = text.replace("import math\n", top.format(mark=mark) + "import math\n")
-    text = text.replace("    m = float32(-math.inf)\n", f"    m = float32(-math.inf)\n    {inside.format(mark=mark)}\n")
-    path = tmp_path / "ex3_tile_loop.py"
-    path.write_text(text, "utf-8")
-    (report,) = grade(find("02.3"), path)
-    assert not Path(mark).exists()
-    assert (report.earned == 0) if outcome else report.full, str(report)
-
-
 @pytest.mark.parametrize("text, said", [
     ("def tile_loop(q:\n", "ex3_tile_loop.py:1: Python cannot read this"),
     ("x" * 200_000, "at most 100,000 are read"),
@@ -188,7 +136,8 @@ def test_a_wrong_cell_names_block_thread_turn_and_line(tmp_path):
     (report,) = grade(find("02.3"), path)
     said = str(report)
     assert "o[t=37, d=5] is " in said and "should be" in said and "Stuck? minikernels check 02.3 --hint" in said
-    assert f"Written by thread 5 of block 1 at d=5, in ex3_tile_loop.py:{line}: o[t, d] =" in said
+    writer = rf"Written by thread 5 of block 1, whose tile is o\[32:\d+, 0:8\] at d=5, in ex3_tile_loop.py:{line}: o\[t"
+    assert re.search(writer, said)
 
 
 def test_an_unwritten_cell_says_so(tmp_path):
@@ -229,3 +178,78 @@ def test_check_command(capsys, words, code, said):
         cli.main(["check", *words])
     assert exit_.value.code == code
     assert said in "".join(capsys.readouterr())
+
+
+def test_check_without_a_word_checks_every_exercise(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check"])
+    said = capsys.readouterr().out
+    assert end.value.code == 1 and said.splitlines()[-1].startswith("0 of ")
+    assert all(f"{key} " in said for key in course.exercises())
+
+
+def written_merge(folder):
+    path = folder / "02_flash/ex2_merge.py"
+    path.parent.mkdir()
+    path.write_text((ROOT / "exercises/02_flash/ex2_merge.py").read_text("utf-8"), "utf-8")
+    return path
+
+
+def test_watching_checks_what_is_saved_and_nothing_else(tmp_path, capsys):
+    path = written_merge(tmp_path)
+
+    def changes(folders):
+        assert folders == {path.parent.resolve()}
+        yield {path.with_name("ex1_online_row.py"), path.with_name("notes.txt")}  # not watched
+        path.write_text(SOLUTION.read_text("utf-8"), "utf-8")
+        yield {path}
+        raise KeyboardInterrupt
+
+    assert commands.check.watch(find("02.2"), tmp_path, changes) == 0
+    before, after = capsys.readouterr().out.split("Watching: save a file to check it again; Ctrl-C ends.")
+    assert before.count("0 of 10 points") == 1 and after.count("10 of 10 points") == 1
+
+
+def test_a_save_is_noticed(tmp_path):
+    pytest.importorskip("watchfiles", reason="watchfiles is not installed")
+    path = written_merge(tmp_path)
+    noticed = commands.check.saved({path.parent})
+    threading.Timer(0.5, path.write_text, ("# saved",)).start()
+    assert path in next(noticed)
+    noticed.close()
+
+
+def test_sizes_that_a_test_leaves_to_the_seed_are_drawn():
+    rng = np.random.default_rng(1)
+    sizes = [settled({"T": drawn(3, 5), "S": [drawn(0, 1), "a"], "D": 8}, rng) for _ in range(60)]
+    assert {s["T"] for s in sizes} == {3, 4, 5} and {s["S"][0] for s in sizes} == {0, 1}
+    assert all(type(s["T"]) is int and s["S"][1] == "a" and s["D"] == 8 for s in sizes)
+    assert str(drawn(3, 5)) == "3to5"  # a case's name does not depend on the seed
+
+
+def test_another_seed_draws_other_sizes_and_the_same_for_every_test(tmp_path):
+    path = tmp_path / "ex6_bank_conflicts.py"  # wrong from the second block on
+    text = (ROOT / "solutions/02_flash/ex6_bank_conflicts.py").read_text("utf-8")
+    path.write_text(text.replace("score = float32(0)", "score = float32(first // 32)"), "utf-8")
+    moved = [grade(find("02.6"), path, seed=seed, brief=True)[0].bytes_moved for seed in (1, 1, 2, 3)]
+    assert moved[0] == moved[1] and len(set(moved)) == 3
+
+
+def test_a_file_that_is_stopped_twice_is_not_run_any_more(tmp_path):
+    path = tmp_path / "ex2_merge.py"
+    path.write_text(attacks.numpy_attack("loops for ever"), "utf-8")
+    (report,) = grade(find("02.2"), path, time_limit=1)
+    said = [t.message for t in report.tasks]
+    assert "loop that never ends" in said[0] and "loop that never ends" in said[1]
+    assert "is not run any more: it had to be stopped 2 times" in said[2]
+
+
+def test_the_machine_comes_back_after_it_was_ended():
+    text = "def k(x):\n    x[0] = float32(2)\n"
+    job = lockstep.Job(text, "k.py", "k", (1, 1), {"x": np.zeros(1, np.float32)})
+    for _ in range(2):
+        assert lockstep.ask(job, lockstep.Job.launch)[1]["x"][0] == 2
+        lockstep.machine.process.kill()
+        with pytest.raises(Overtime, match="ended the machine"):
+            lockstep.ask(job, lockstep.Job.launch)
+    assert job.arguments["x"][0] == 0

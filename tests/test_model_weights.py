@@ -110,8 +110,40 @@ def test_pooling_to_the_same_heads_changes_nothing(mha):
     assert same.loss("x = 1\n") == mha.loss("x = 1\n")
     with pytest.raises(ShapeError, match="must divide"):
         convert.pool(mha.config, mha.weights, 3)
-    with pytest.raises(ValueError, match="mean, first, random"):
+    with pytest.raises(ValueError, match="mean, aligned, first, random"):
         convert.pool(mha.config, mha.weights, 2, "median")
+
+
+@pytest.mark.parametrize("G", [1, 2, 4, 8])
+def test_aligned_heads_compute_the_same_and_lie_nearer_to_their_mean(mha, G):
+    aligned = m.Model(mha.config, convert.align(mha.config, mha.weights, G))
+    data = m.held_out(22000)[2000:2300]
+    assert aligned.loss(data) == pytest.approx(mha.loss(data), abs=1e-4)
+    for layer in range(len(mha.config.layers)):
+        for name in (f"layers.{layer}.key", f"layers.{layer}.value"):
+            before, after = (_spread(model.weights[name], G) for model in (mha, aligned))
+            assert after < before or G == 8, name
+
+
+def _spread(weight, G):
+    """Return the mean square distance of heads from the mean of their group."""
+    heads = weight.reshape(G, 8 // G, -1)
+    return np.square(heads - heads.mean(1, keepdims=True)).mean()
+
+
+def test_aligned_heads_are_pooled_at_a_lower_cost(mha):
+    data = m.held_out(22000)[2000:2500]
+    for G in (1, 2, 4):
+        mean, aligned = (
+            m.Model(*convert.pool(mha.config, mha.weights, G, how)).loss(data) for how in ("mean", "aligned")
+        )
+        assert aligned < mean
+
+
+def test_heads_that_share_keys_are_not_aligned():
+    gqa2 = m.load("gqa2")
+    with pytest.raises(ShapeError, match="G=2 must be H=8"):
+        convert.pool(gqa2.config, gqa2.weights, 1, "aligned")
 
 
 @pytest.mark.parametrize("size", [1, 63, 200])
@@ -172,6 +204,29 @@ def test_recordings_are_of_the_shipped_weights(name):
     assert path.stat().st_size < 200_000
     models = record["models"] if name == "statistics" else {row["name"]: row for row in record["groups"]}
     assert {key: value["digest"] for key, value in models.items()} == {key: m.load(key).digest for key in models}
+
+
+def test_readme_states_what_is_recorded():
+    readme = (RECORDED.parent / "README.md").read_text()
+    scores = json.loads((RECORDED / "scores.json").read_text())["models"]
+    for name, label in [*((name, f"`{name}`") for name in weights.NAMES), ("teacher", "the teacher, not shipped")]:
+        row = " | ".join(f"{scores[name]['held_out'][how]:.3f}" for how in ("512", "512_after_256", "2048"))
+        assert f"| {label} | {row} |" in readme
+        assert name == "teacher" or f"{scores[name]['parameters']:,} |" in readme
+    for name, bits in scores["mha"]["compressors"].items():
+        assert f"| {name}, whole text | {bits:.3f} |" in readme
+    ways = {"mean": "averaged", "aligned": "aligned, then averaged", "first": "first kept", "random": "started anew"}
+    for row in json.loads((RECORDED / "conversions.json").read_text())["rows"]:
+        after = f"{row['uptrained']['512']:.3f}" if "uptrained" in row else "not tried"
+        assert f"| {row['G']} | {ways[row['method']]} | {row['converted']['512']:.3f} | {after} |" in readme
+
+
+def test_every_model_reaches_the_aim_at_context_512():
+    scores = json.loads((RECORDED / "scores.json").read_text())["models"]
+    assert all(scores[name]["held_out"]["512"] <= 1.25 for name in weights.NAMES)
+    run = json.loads((RECORDED / "conversions.json").read_text())
+    assert run["share_of_steps"] == 0.05
+    assert run["from_digest"] == m.load("mha").digest
 
 
 def test_recorded_attention_mass_is_whole():

@@ -10,7 +10,11 @@ import pytest
 from minikernels.block_sparse import raw as block_sparse
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
+from minikernels.kv_compression import raw as kv
 from minikernels.launch.raw_kernels import RawKernel
+from minikernels.linear_attention import raw as linear_attention
+from minikernels.paged import raw as paged
+from minikernels.selective_scan import raw as selective_scan
 
 PACKAGE = Path(__file__).resolve().parent.parent / "minikernels"
 LIBRARIES = ("lib/libnvrtc.so.*", "bin/x86_64/nvrtc64_*.dll")
@@ -28,7 +32,7 @@ def v5(D, causal):
 
 BUILDS = [  # file, constants, architecture
     ("launch/wait.cu", {}, "sm_80"),
-    ("bench/mark.cu", {}, "sm_80"),
+    ("bench/between_two_cases.cu", {}, "sm_80"),
     ("flash/v4_register_tiles.cu", v4(64, 4, False), "sm_90"),
     ("flash/v4_register_tiles.cu", v4(64, 2, True), "sm_90"),
     ("flash/v4_register_tiles.cu", v4(128, 4, True), "sm_90"),
@@ -48,11 +52,42 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
+BUILDS += [("paged/screen.cu", {"ENTRY_BYTES": e, "LENGTH_BYTES": n}, "sm_80") for e, n in ((4, 4), (8, 8), (4, 8))]
+BUILDS += [(f"paged/{file}.cu", paged.constants(R, D, P, itemsize), architecture)
+           for file in ("v4_fetch_ahead", "v5_split_kv")
+           for R, D, P, itemsize, architecture in [
+               (1, 128, 16, 2, "sm_90"), (4, 128, 16, 2, "sm_80"), (4, 64, 5, 4, "sm_90"), (7, 96, 128, 2, "sm_90"),
+               (8, 128, 1, 4, "sm_80"), (32, 128, 16, 2, "sm_90")]]
+BUILDS += [("paged/v6_mma_group.cu", paged.mma_constants(R, D, P), architecture)
+           for R, D, P, architecture in [
+               (1, 128, 16, "sm_90"), (4, 128, 16, "sm_80"), (7, 96, 1, "sm_90"), (12, 40, 24, "sm_80"),
+               (16, 64, 128, "sm_90"), (32, 128, 16, "sm_90"), (32, 128, 1, "sm_80"), (40, 128, 5, "sm_90")]]
+BUILDS += [(f"kv_compression/{file}.cu", kv.constants(R, D, itemsize, bits, group, group, pairs), architecture)
+           for file, pairs in (("v3_wide_loads", 0), ("v4_half2", 1), ("v5_split_kv", 1))
+           for R, D, itemsize, bits, group, architecture in [
+               (4, 128, 2, 4, 64, "sm_90"), (7, 128, 4, 8, 64, "sm_80"), (1, 32, 4, 4, 128, "sm_90"),
+               (3, 96, 2, 4, 32, "sm_89")]]
+BUILDS += [("kv_compression/v6_mma.cu", kv.constants_v6(R, D, itemsize, bits, *groups), architecture)
+           for R, D, itemsize, bits, groups, architecture in [
+               (4, 128, 2, 4, (64, 64), "sm_90"), (8, 128, 2, 8, (64, 64), "sm_90"), (4, 128, 4, 4, (64, 64), "sm_80"),
+               (32, 128, 4, 8, (64, 64), "sm_90"), (7, 64, 2, 4, (48, 32), "sm_89"), (3, 32, 4, 4, (128, 64), "sm_90")]]
 BUILDS += [(f"block_sparse/{file}.cu", block_sparse.constants(D, block, causal), architecture)
            for file in ("v5_mma", "v6_async") for D, block, causal, architecture in [
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),
                (64, (64, 64), True, "sm_90"), (128, (64, 64), False, "sm_89"), (128, (16, 16), True, "sm_80"),
                (40, (48, 80), True, "sm_90"), (72, (100, 20), True, "sm_90"), (8, (256, 128), False, "sm_80")]]
+BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), architecture)
+           for file in ("v5_registers", "v6_three_phase")
+           for *sizes, architecture in [
+               (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 2, "sm_90"), (16, 2048, 4, "sm_80"),
+               (5, 7, 4, False, False, True, "sm_80"), (1, 3, 2, "sm_90"), (64, 256, 2, "sm_80"),
+               (128, 64, 4, "sm_90")]]
+BUILDS += [(f"linear_attention/{file}.cu", linear_attention.constants(D, gate_bytes, limit), architecture)
+           for file in ("v3_mma_chunk", "v4_split_along_time")
+           for D, gate_bytes, architecture, limit in [
+               (128, 0, "sm_90", 227 * 1024), (128, 2, "sm_90", 227 * 1024), (128, 4, "sm_90", 227 * 1024),
+               (64, 0, "sm_80", 163 * 1024), (40, 0, "sm_90", 227 * 1024), (96, 2, "sm_80", 163 * 1024),
+               (128, 2, "sm_86", CONSUMER_LIMIT), (8, 4, "sm_89", CONSUMER_LIMIT)]]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
@@ -141,3 +176,10 @@ def test_line_numbers_are_those_of_the_file(compiler):
     number = next(n for n, line in enumerate(lines, 1) if line.startswith("static_assert(D >= 8"))
     assert code != 0
     assert f"v5_mma.cu({number})" in log
+
+
+@pytest.mark.parametrize("limit", [CONSUMER_LIMIT, 163 * 1024, 227 * 1024])
+@pytest.mark.parametrize("gate_bytes", [0, 2, 4])
+@pytest.mark.parametrize("D", [8, 64, 128])
+def test_tiles_of_linear_attention_fit_the_shared_memory_they_were_sized_for(D, gate_bytes, limit):
+    assert linear_attention.shared_bytes(linear_attention.constants(D, gate_bytes, limit)) <= limit

@@ -10,7 +10,7 @@ from minikernels.bench import counters, ncu
 from minikernels.bench.counter_cases import CASES
 from minikernels.core.traffic import Traffic
 
-RECORDED = {name: counters.read(name) for name in CASES}
+RECORDED = {name: counters.read(name) for name in CASES if (counters.FOLDER / f"{name}.json").exists()}
 GLOBAL = ("load_requests", "load_sectors", "store_requests", "store_sectors")
 SHARED = ("shared_load", "shared_store")
 COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another program than the source says
@@ -104,6 +104,8 @@ def test_raw_rungs_of_flash_meet_no_bank_conflicts_at_usual_widths(rung, D):
 
 @pytest.mark.parametrize("name", CASES)
 def test_provenance_says_where_the_counts_come_from(name):
+    if name not in RECORDED:
+        pytest.skip(f"no GPU's counters of {name} are recorded yet: minikernels bench --counters")
     about = RECORDED[name]["provenance"]
     assert about["gpu"].startswith("NVIDIA")
     assert {"compute", "driver", "cuda", "versions", "ncu"} <= set(about)

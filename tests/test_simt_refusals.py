@@ -218,6 +218,15 @@ def test_launch_shapes_that_no_gpu_takes_are_refused(grid, block, says):
     assert raised.value.kind == "resources"
 
 
+@pytest.mark.parametrize("size", [131073, 10**12, (2**40, 2**40)])
+def test_private_arrays_that_no_thread_may_have_are_refused(size):
+    text = f"def k(x):\n    a = cuda.local.array({size}, float32)\n    a[0] = x[0]\n"
+    with pytest.raises(simt.KernelError, match="of local memory that a thread may have") as raised:
+        simt.run_source(text, "k", 1, 1, np.zeros(1, np.float32))
+    assert raised.value.kind == "resources" and raised.value.finding.array == "a"
+    simt.run_source(text.replace(str(size), "131072"), "k", 1, 1, np.zeros(1, np.float32))  # 512 KiB
+
+
 def text_free(x):
     if cuda.grid(1) == 0:
         x[0] = float32(1)

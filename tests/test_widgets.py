@@ -11,11 +11,12 @@ import traitlets
 from minikernels import figures, simt
 from minikernels.core.traffic import Traffic
 from minikernels.simt.trace import LOAD
-from minikernels.widgets import ExpressionError, TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import ExpressionError, HeadGroups, StateView, TilePlayer, TrafficMeter, WarpView
 from minikernels.widgets.expression import evaluate
 from minikernels.widgets.packing import pack, unpack
 from minikernels.widgets.picture import picture
 from tests import traces
+from tests.test_contract import NUMBA, small
 
 RUNGS = [("v1", Traffic(load_bytes=900, store_bytes=100),
           {"q": Traffic(load_bytes=900), "o": Traffic(store_bytes=100)}),
@@ -149,6 +150,30 @@ def test_picture_without_a_browser_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.delenv("CHROMIUM", raising=False)
     with pytest.raises(RuntimeError, match="none of chromium, .* is on the PATH"):
         picture(tmp_path / "page.html", tmp_path / "p.png")
+
+
+def test_linked_controls_follow_both_ways():
+    view = HeadGroups(8, 2)
+    dropdown = view.linked_dropdown("groups", [1, 2, 4, 8])
+    view.groups = 4
+    assert dropdown.value == 4
+    dropdown.value = 8
+    assert view.groups == 8
+    assert view.linked_checkbox("shared").value is True
+    slider = StateView(*np.ones((3, 4, 2)), decay=0.5).linked_slider("decay", max=1.0)
+    assert type(slider).__name__ == "FloatSlider" and slider.value == 0.5
+
+
+@pytest.mark.parametrize(("technique", "rung"), NUMBA)
+def test_player_plays_every_rung_that_can_be_recorded(technique, rung, tmp_path):
+    with simt.record(registers=technique.registers, lanes=(0, 1)), simt.collect() as launches:
+        technique.run(rung, technique.cut(small(technique)))
+    for launch in launches:
+        player = TilePlayer(launch.trace, step=launch.trace.steps // 2)
+        assert player.to_html(tmp_path / "page.html").stat().st_size < 2e6
+        header, arrays = unpack(player._packed)
+        assert header["traces"][0]["steps"] == launch.trace.steps
+        assert len(arrays["0/pool_cell"]) and (arrays["0/pool_cell"] >= 0).all()  # every access has a cell to light
 
 
 def test_linked_slider_follows(trace):

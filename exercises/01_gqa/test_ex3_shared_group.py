@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from minikernels.gqa import reference
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"G": 2, "R": 4, "S": 32, "BLOCK_S": 16, "D": 8},
     {"G": 1, "R": 1, "S": 1, "BLOCK_S": 16, "D": 8},
     {"G": 3, "R": 8, "S": 41, "BLOCK_S": 16, "D": 16},  # a ragged tile; four warps
     {"G": 2, "R": 3, "S": 30, "BLOCK_S": 8, "D": 24},
+    {"G": 2, "R": 4, "S": drawn(1, 60), "BLOCK_S": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n.replace('BLOCK_', 'B')}{v}" for n, v in s.items()) for s in SIZES]
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
+
 SIZES = [
     {"S": 24, "D": 64, "blocks": 2},
     {"S": 1, "D": 32, "blocks": 1},  # three of four warps have no key
     {"S": 37, "D": 40, "blocks": 3},  # the last lanes have one column less
     {"S": 10, "D": 8, "blocks": 1},  # fewer columns than lanes
+    {"S": drawn(2, 50), "D": 48, "blocks": 2},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 WARPS = 4

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from minikernels.flash import reference
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"T": 64, "S": 64, "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},
     {"T": 1, "S": 1, "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},
     {"T": 70, "S": 41, "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},  # a ragged tile of queries and one of keys
     {"T": 65, "S": 31, "BLOCK_T": 64, "BLOCK_S": 8, "D": 24},
+    {"T": drawn(1, 90), "S": drawn(1, 70), "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n.replace('BLOCK_', 'B')}{v}" for n, v in s.items()) for s in SIZES]
 

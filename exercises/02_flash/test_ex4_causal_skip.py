@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minikernels.flash import reference
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"T": 64, "S": 64, "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},
@@ -13,6 +14,7 @@ SIZES = [
     {"T": 40, "S": 75, "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},  # every query sees 35 keys more
     {"T": 70, "S": 21, "BLOCK_T": 16, "BLOCK_S": 8, "D": 8},  # the first 49 queries see none
     {"T": 65, "S": 65, "BLOCK_T": 64, "BLOCK_S": 8, "D": 16},
+    {"T": drawn(1, 80), "S": drawn(1, 80), "BLOCK_T": 32, "BLOCK_S": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n.replace('BLOCK_', 'B')}{v}" for n, v in s.items()) for s in SIZES]
 TILES = "sum(ceil(max(0, min(S, (i + 1) * BLOCK_T + S - T)) / BLOCK_S) for i in range(ceil(T / BLOCK_T)))"

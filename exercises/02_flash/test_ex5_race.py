@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from minikernels.grading import Failure
+from minikernels.grading.shapes import drawn
 
 SIZES = [
     {"T": 64, "S": 16, "BLOCK_T": 64, "BLOCK_S": 16, "D": 8},
     {"T": 64, "S": 48, "BLOCK_T": 64, "BLOCK_S": 16, "D": 8},
     {"T": 100, "S": 45, "BLOCK_T": 96, "BLOCK_S": 8, "D": 16},  # ragged on both sides
+    {"T": drawn(1, 150), "S": drawn(17, 60), "BLOCK_T": 64, "BLOCK_S": 16, "D": 8},
 ]
 NAMES = ["-".join(f"{n.replace('BLOCK_', 'B')}{v}" for n, v in s.items()) for s in SIZES]
 

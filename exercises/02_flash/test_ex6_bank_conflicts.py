@@ -5,11 +5,15 @@ import math
 import numpy as np
 import pytest
 
+from minikernels.grading.shapes import drawn
+
 SIZES = [
     {"T": 4, "S": 32, "D": 32},
     {"T": 5, "S": 70, "D": 32},  # a ragged tile
     {"T": 3, "S": 33, "D": 64},
     {"T": 2, "S": 40, "D": 24},
+    {"T": 2, "S": 35, "D": 33},  # rows of an odd width
+    {"T": drawn(1, 6), "S": drawn(2, 90), "D": 32},
 ]
 NAMES = ["-".join(f"{n}{v}" for n, v in s.items()) for s in SIZES]
 BLOCK_S, THREADS = 32, 64

@@ -17,8 +17,8 @@ from minikernels.core.errors import DeviceError
 __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
-MARK = "between_two_cases"  # an empty kernel, in mark.cu
-CUPY = ("cupy_", "DeviceScan", "DeviceReduce", "DeviceRadixSort")  # how CuPy's own kernels, which fill and sum, begin
+MARK = "between_two_cases"  # an empty kernel, in between_two_cases.cu
+NOT_COUNTED = ("cupy_", "Device", "screen")  # CuPy's own kernels, which fill and sum; and the check of a page table
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
 
@@ -78,19 +78,19 @@ def lines(about, cases):
 
 
 def by_case(launches):
-    """Return the counts of each case, summed over its kernels but CuPy's own."""
+    """Return the counts of each case, summed over the kernels of its rung."""
     counts = []
     for kernel, found in launches:
         if kernel.startswith(MARK):
             counts.append(dict.fromkeys(SHOWN, 0) | {"kernels": 0})
-        elif counts and not kernel.startswith(CUPY):
+        elif counts and not kernel.startswith(NOT_COUNTED):
             counts[-1] = {n: counts[-1][n] + found[n] for n in SHOWN} | {"kernels": counts[-1]["kernels"] + 1}
     return counts
 
 
 def launch_all(names):
     """Run every case once, in order, with a mark before each."""
-    mark = launch.raw(Path(__file__).parent / "mark.cu", MARK)
+    mark = launch.raw(Path(__file__).parent / "between_two_cases.cu", MARK)
     for name in names:
         technique = catalog.technique(name)
         for rung, sizes, dtype, options in CASES[name]:

@@ -11,7 +11,7 @@ __all__ = ["LENGTH", "Made", "from_model", "from_random"]
 
 LENGTH = 256  # bytes of text: the SIMT machine climbs a whole ladder on them in well under a minute
 DEFAULT_TEXT = "textwrap"  # a module of the standard library that no model here was trained on
-MOST_WORK = 2**30  # B*H*T*S*D of an input that the SIMT machine gets through in a few minutes a rung
+MOST_WORK = 2**30  # B*H*T*S*D, or B*T*E*N, of an input that the SIMT machine gets through in a few minutes a rung
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def standard_text():
 
 def from_random(technique, sizes, dtype, causal):
     """Return random arrays of the given sizes, unless they would keep this machine busy for too long."""
-    counted = [letter for letter in "BHTSD" if letter in technique.letters]  # a decoding step has no T
+    counted = [letter for letter in "BHTSDEN" if letter in technique.letters]  # a decoding step has no T
     work = prod(sizes[letter] for letter in counted)
     if work > MOST_WORK:
         raise ShapeError(f"{'*'.join(counted)} = {work:,} is too much for the SIMT machine; keep it to {MOST_WORK:,}")

@@ -13,16 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from minikernels import catalog, launch
-from minikernels.bench import attention, decode, sparsity
+from minikernels.bench import attention, decode, linear, paged, quantized, scan, sparsity
 from minikernels.bench.recorded import FOLDER, spoken_speed
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 
 __all__ = ["Case", "measure", "run"]
 
 SUITES = {  # technique -> suites(technique, shapes)
-    "flash": attention.suites,
     "gqa": decode.suites,
+    "flash": attention.suites,
     "block_sparse": sparsity.suites,
+    "paged": paged.suites,
+    "selective_scan": scan.suites,
+    "linear_attention": linear.suites,
+    "kv_compression": quantized.suites,
 }
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
 SERIES_MS = 250  # about as long as one series takes

@@ -12,11 +12,13 @@ def arguments(parser):
     parser.add_argument("--out", metavar="FOLDER", help="where the results go (the package's own recordings)")
     parser.add_argument("--counters", action="store_true",
                         help="count requests, sectors and bank conflicts with ncu instead of time")
+    parser.add_argument("--roofs", action="store_true",
+                        help="measure what the machine can copy and multiply, for a roofline")
 
 
 def run(args):
     """Measure, and say where the results are."""
-    from minikernels.bench import counters, record
+    from minikernels.bench import counters, record, roofs
 
     names = [technique(name).name for name in args.techniques]
     out = None if args.out is None else folder(args.out)
@@ -28,6 +30,8 @@ def run(args):
 
         if args.counters:
             written = counters.run(names or None, out, say)
+        elif args.roofs:
+            written = [roofs.run(out)]
         else:
             written = [record.run(names or None, out=out, say=say)]
     for path in written:

@@ -14,6 +14,7 @@ __all__ = ["draw_tile", "tile_step"]
 
 LOW, HIGH = np.array(to_rgb("#f0f1f4")), np.array(to_rgb("#9097a3"))
 OPERATIONS = [np.array(to_rgb(c)) for c in (LOAD, STORE, ATOMIC)]
+IN_A_LINE = 8  # arrays side by side that can still be read
 TINT = 0.24  # of the load colour, over what was loaded in an earlier step
 VERBS = {"global": ("load", "store", "update"), "shared": ("read", "write", "update")}
 
@@ -79,29 +80,45 @@ def tile_step(traces, step, block=0):
     matplotlib.figure.Figure
     """
     traces = traces if isinstance(traces, (list, tuple)) else [traces]
+    lines = [_arranged(trace) for trace in traces]
+    heights = [3.4 + 1.9 * (len(names) - 1) for names in lines]
     with style():
-        figure = new_figure(9.2, 3.4 * len(traces))
-        for part, trace in zip(figure.subfigures(len(traces), 1, squeeze=False).ravel(), traces, strict=True):
+        figure = new_figure(9.2, sum(heights))
+        parts = figure.subfigures(len(traces), 1, squeeze=False, height_ratios=heights).ravel()
+        for part, trace, names in zip(parts, traces, lines, strict=True):
             at = min(step, trace.steps - 1)
-            global_, shared = ([a.name for a in trace.arrays if a.space == space and np.prod(a.shape)]
-                               for space in ("global", "shared"))
-            columns = max(1, len(global_)) + max(1, len(shared))
-            places = part.subplots(1, columns, squeeze=False)[0]
-            for axes, name in zip(places, [*global_, *([None] * (not global_)), *shared], strict=False):
+            places = part.subplots(len(names), max(map(len, names)), squeeze=False)
+            for axes, name in zip(places.ravel(), _flat(names), strict=True):
                 draw_tile(trace, name, at, axes, block) if name else axes.set_axis_off()
-            if not shared:
-                places[-1].set_axis_off()
-            _headings(places, max(1, len(global_)), bool(shared))
+            _headings(trace, places, names)
             part.suptitle(f"{trace.kernel}, step {at} of {trace.steps - 1}\n{_sentence(trace, at, block)}", x=0.01,
                           ha="left", fontsize=10, color=INK)
             part.supxlabel(_cost(trace, at, block), x=0.01, ha="left", fontsize=9, color=INK)
     return figure
 
 
-def _headings(places, split, shared):
-    """Write HBM over the first column and SRAM over the first of the shared ones."""
-    words = [(places[0], "HBM, off the chip", LOAD)]
-    words += [(places[split], "SRAM, one a block" if shared else "no SRAM in use", "#007a5a")]
+def _arranged(trace):
+    """Return lines of array names, None for an empty place: one line, or several, with SRAM's own, for many."""
+    spaces = [[a.name for a in trace.arrays if a.space == space and np.prod(a.shape)] or [None]
+              for space in ("global", "shared")]
+    if sum(map(len, spaces)) <= IN_A_LINE:
+        return [spaces[0] + spaces[1]]
+    return [names[i : i + IN_A_LINE] for names in spaces for i in range(0, len(names), IN_A_LINE)]
+
+
+def _flat(lines):
+    """Return the names of all places, line by line, None where a line is shorter than the longest."""
+    longest = max(map(len, lines))
+    return [name for names in lines for name in [*names, *([None] * (longest - len(names)))]]
+
+
+def _headings(trace, places, lines):
+    """Write HBM over the first array of global memory and SRAM over the first shared one."""
+    spaces = {a.name: a.space for a in trace.arrays}
+    shared = next((n for n, name in enumerate(_flat(lines)) if spaces.get(name) == "shared"), None)
+    words = [(places[0, 0], "HBM, off the chip", LOAD)]
+    words += [(places[-1, len(lines[-1]) - 1], "no SRAM in use", "#007a5a") if shared is None else
+              (places.ravel()[shared], "SRAM, one a block", "#007a5a")]
     for axes, text, colour in words:
         axes.annotate(text, (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points", fontsize=10,
                       fontweight="bold", color=colour, annotation_clip=False)

@@ -1,11 +1,14 @@
 """A submission's launch under judgement: values against the oracle, traffic against a budget in letters."""
 
+import contextlib
 import math
 
 import numpy as np
 
 from minikernels.core import oracle
+from minikernels.core.errors import KernelError
 from minikernels.grading.failure import Failure
+from minikernels.grading.lockstep import ask
 from minikernels.grading.writers import written_by
 
 __all__ = ["Launched", "judge"]
@@ -48,25 +51,35 @@ class Launched:
 
     Attributes
     ----------
-    kernel : Kernel
-    shape : (grid, block)
-    arguments, outputs : dict
-        What it was given, and the same arrays as the launch left them.
+    submission : Submission
+    job : Job
+        What was launched; ``job.arguments`` are the arrays as they were before.
+    outputs : dict
+        The same arrays as the launch left them.
     launch : simt.Launch
+    constants : dict
+        The constants that the grader set.
     """
 
-    def __init__(self, kernel, shape, arguments, outputs, launch):
-        self.kernel, self.shape, self.arguments, self.outputs, self.launch = kernel, shape, arguments, outputs, launch
+    def __init__(self, submission, job, launch, outputs, constants):
+        self.submission, self.job, self.launch, self.outputs = submission, job, launch, outputs
+        self.constants = constants
+
+    @property
+    def arguments(self):
+        """What the kernel was given."""
+        return self.job.arguments
 
     def right(self, name, exact, plain, *, letters, magnitude=None):
         """Fail unless an output array is right; say which block, thread and line wrote its first wrong cell."""
         found = judge(self.outputs[name], exact, plain, name=name, letters=letters, magnitude=magnitude)
         if found is not None:
             cell, message = found
-            submission, writer = self.kernel.submission, ""
-            if cell is not None and submission.explains:
-                submission.explained = True
-                writer = written_by(self.kernel, self.shape, self.arguments, name, cell)
+            writer = ""
+            if cell is not None and self.submission.explains:
+                self.submission.explained = True
+                with contextlib.suppress(Failure, KernelError):  # the recording of a launch takes more than the launch
+                    writer = ask(self.job, written_by, name, cell)
             raise Failure("\n".join(filter(None, (message, writer, self.sizes()))))
 
     def within(self, says, quantity, formula, array=None, **letters):
@@ -86,7 +99,7 @@ class Launched:
             What the letters stand for.
         """
         traffic = self.launch.traffic if array is None else self.launch.by_array[array]
-        counted = getattr(traffic, quantity)
+        counted = getattr(traffic, quantity) + by_atomics(traffic, quantity)
         allowed = allowance(formula, letters)
         if counted > allowed:
             of = f" of {array}" if array else ""
@@ -100,7 +113,7 @@ class Launched:
         """Fail if a Python constant made arithmetic float64."""
         slips = [f.message for f in self.launch.findings if f.kind == "float64"]
         if slips:
-            raise Failure(f"{self.kernel.filename}: {slips[0]}")
+            raise Failure(f"{self.job.filename}: {slips[0]}")
 
     def costliest(self, quantity):
         """Say which line of the submission has most of a quantity."""
@@ -108,14 +121,22 @@ class Launched:
         line = max(lines, key=lines.get, default=None)
         if line is None or not lines[line]:
             return ""
-        text = self.kernel.text.splitlines()[line - 1].strip()
-        return f"Most of it in {self.kernel.filename}:{line}: {text}  ({lines[line]:,})"
+        text = self.job.text.splitlines()[line - 1].strip()
+        return f"Most of it in {self.job.filename}:{line}: {text}  ({lines[line]:,})"
 
     def sizes(self):
         """Say what the launch was called with."""
         shapes = [f"{n} {list(x.shape)}" for n, x in self.arguments.items() if hasattr(x, "shape") and x.ndim]
-        constants = [f"{n}={v}" for n, v in self.kernel.constants.items()]
-        return f"(launched with {', '.join(shapes + constants)}, grid {self.shape[0]}, block {self.shape[1]})"
+        constants = [f"{n}={v}" for n, v in self.constants.items()]
+        return f"(launched with {', '.join(shapes + constants)}, grid {self.job.shape[0]}, block {self.job.shape[1]})"
+
+
+def by_atomics(traffic, quantity):
+    """Return what atomics add to a quantity: an atomic add of 0 is a load, and spends what a load spends."""
+    kind, _, unit = quantity.partition("_")
+    if kind in ("load", "store"):
+        return getattr(traffic, f"atomic_{unit}")
+    return traffic.shared_atomic_requests if kind == "shared" else 0
 
 
 def allowance(formula, letters):

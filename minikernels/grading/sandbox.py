@@ -1,9 +1,11 @@
 """Calling a function of a submission in a worker process, and reading what comes back without trusting it."""
 
 import contextlib
+import functools
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.grading.failure import Failure
+from minikernels.grading.failure import Failure, Overtime
 
-__all__ = ["Limits", "call"]
+__all__ = ["Limits", "call", "confined"]
 
 WORKER = Path(__file__).with_name("worker.py")
 START_UP = 5  # seconds that starting Python and importing NumPy may take on a busy machine
@@ -69,30 +71,59 @@ def call(source, filename, function, cases, limits=None):
         raise Failure(f"{filename}: {function} ended the process before it had answered") from None
 
 
+@functools.cache
+def confined():
+    """Return (command to start a worker with, what it takes from the worker), the strongest that works here.
+
+    The worker's own fence is Python; what a program of the system takes away stays away from more than Python.
+    """
+    nobody = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"
+    root = getattr(os, "geteuid", lambda: 1)() == 0
+    known = [(("unshare", "--net", *nobody), "the network and the user's rights"), (nobody, "the user's rights"),
+             (("unshare", "--net"), "the network")] if root else [
+            (("unshare", "--map-root-user", "--net"), "the network")]
+    trial = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append(sys.argv[1]); import numpy", packages()]
+    for command, taken in known:
+        if all(shutil.which(program) for program in {"unshare", "setpriv"} & set(command)):
+            done = subprocess.run([*command, *trial], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, env=environment())
+            if done.returncode == 0:
+                return command, taken
+    return (), ""
+
+
+def packages():
+    """Return the folder that NumPy is installed in."""
+    return str(Path(np.__file__).parent.parent)
+
+
+def environment():
+    """Return the variables that a worker sees."""
+    kept = {"SYSTEMROOT": os.environ["SYSTEMROOT"]} if "SYSTEMROOT" in os.environ else {}  # Windows needs it to start
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
 def exchange(request, limits, who):
     """Return the bytes that the worker wrote; stop it, and all it started, at its time limit."""
-    settings = json.dumps({"numpy": str(Path(np.__file__).parent.parent), **vars(limits)})
-    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    if "SYSTEMROOT" in os.environ:  # Windows starts no process without it
-        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    settings = json.dumps({"numpy": packages(), **vars(limits)})
     # Files and not pipes: a reply's size is then bounded by the file limit, and no child can hold a pipe open.
     with (tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile() as incoming,
           tempfile.TemporaryFile() as outgoing):
         incoming.write(request)
         incoming.seek(0)
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WORKER), settings], stdin=incoming, stdout=outgoing,
-            stderr=subprocess.DEVNULL, cwd=home, env=environment, start_new_session=True)
+            [*confined()[0], sys.executable, "-I", "-S", "-c", WORKER.read_text("utf-8"), settings], stdin=incoming,
+            stdout=outgoing, stderr=subprocess.DEVNULL, cwd=home, env=environment(), start_new_session=True)
         try:
             process.wait(2 * limits.seconds + START_UP)
         except subprocess.TimeoutExpired:
-            raise Failure(f"{who} ran for more than {2 * limits.seconds} seconds; is there a loop that never ends?"
-                          ) from None
+            raise Overtime(f"{who} ran for more than {2 * limits.seconds} seconds; is there a loop that never ends?"
+                           ) from None
         finally:
             stop(process)
         if process.returncode in (-getattr(signal, "SIGXCPU", 24), -getattr(signal, "SIGKILL", 9)):
-            raise Failure(f"{who} used more than {limits.seconds} seconds of processor time; is there a loop that "
-                          "never ends?")
+            raise Overtime(f"{who} used more than {limits.seconds} seconds of processor time; is there a loop that "
+                           "never ends?")
         outgoing.seek(0)
         return outgoing.read(limits.file)
 

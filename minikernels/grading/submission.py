@@ -1,17 +1,18 @@
 """One file that a learner hands in: its functions are called in a worker, its kernels run on the SIMT machine."""
 
 import ast
+from contextlib import contextmanager
 
-from minikernels import simt
 from minikernels.core.errors import KernelError
 from minikernels.grading import holes, sandbox
-from minikernels.grading.failure import Failure
+from minikernels.grading.failure import Failure, Overtime
 from minikernels.grading.launched import Launched
+from minikernels.grading.lockstep import Job, ask
 
 __all__ = ["Kernel", "Submission"]
 
 LONGEST = 100_000  # characters of a file; the longest solution has a fiftieth of them
-MAX_STEPS = 50_000  # statements of one launch; at the grader's sizes the solutions run a fifth of them or fewer
+PATIENCE = 2  # how often one file may have to be stopped before nothing in it is run any more
 
 
 class Submission:
@@ -25,21 +26,29 @@ class Submission:
         What a call of one of its NumPy functions may use.
     explains : bool
         Whether to look for the thread that wrote a wrong cell, which takes a recorded launch or two.
+    stopped : list, optional
+        Grows by one whenever something in this file has to be stopped; the tests of one file share it.
 
     Attributes
     ----------
     explained : bool
         Whether it has done so.
+    bytes_moved : int
+        What its launches moved between the chip and HBM, by the SIMT machine's count.
     """
 
-    def __init__(self, path, limits=None, explains=True):
+    def __init__(self, path, limits=None, explains=True, stopped=None):
         self.path, self.limits, self.explains = path, limits, explains
-        self.filename, self.explained = path.name, False
+        self.stopped = [] if stopped is None else stopped
+        self.filename, self.explained, self.bytes_moved = path.name, False, 0
 
     def text(self):
         """Return the text; NotImplementedError if nobody has begun to write, Failure if there is no such text."""
         if not self.path.is_file() or self.path.is_symlink():
             raise Failure(f"there is no file {self.filename} in {self.path.parent.name}/")
+        if self.path.stat().st_size > 4 * LONGEST:
+            raise Failure(f"{self.filename} has {self.path.stat().st_size:,} bytes; at most {LONGEST:,} characters are "
+                          "read")
         try:
             text = self.path.read_text("utf-8")
         except (UnicodeDecodeError, OSError) as error:
@@ -54,7 +63,23 @@ class Submission:
         """Return the outputs of a NumPy function for every case, each a tuple of arrays."""
         text = self.text()
         holes.parsed(text, self.filename)
-        return sandbox.call(text, self.filename, function, cases, self.limits)
+        with self.patience():
+            return sandbox.call(text, self.filename, function, cases, self.limits)
+
+    @contextmanager
+    def patience(self):
+        """Run something of the file, unless it had to be stopped too often: a submission has not the whole night."""
+        if len(self.stopped) >= PATIENCE:
+            raise Failure(f"{self.filename} is not run any more: it had to be stopped {PATIENCE} times")
+        try:
+            yield
+        except Overtime:
+            self.stopped.append(self.filename)
+            raise
+        except KernelError as error:
+            if error.kind == "limit":
+                self.stopped.append(self.filename)
+            raise
 
     def constant(self, name):
         """Return a constant of the file: the value of ``NAME = literal``, or None."""
@@ -97,21 +122,12 @@ class Kernel:
         if parameters != list(arguments):
             raise Failure(f"{self.filename}:{self.node.lineno}: {self.name} takes ({', '.join(parameters)}); the "
                           f"exercise's arguments are ({', '.join(arguments)})")
-        shape = grid, block
-        launch, outputs = self.run(shape, arguments, strict)
-        return Launched(self, shape, arguments, outputs, launch)
-
-    def run(self, shape, arguments, strict=False):
-        """Return the machine's launch, and the arguments as they stand after it."""
-        outputs = {name: x.copy() if hasattr(x, "copy") else x for name, x in arguments.items()}
+        job = Job(self.text, self.filename, self.name, (grid, block), arguments, strict)
         try:
-            launch = simt.run_source(self.text, self.name, *shape, *outputs.values(), filename=self.filename,
-                                     strict=strict, max_steps=MAX_STEPS)
+            with self.submission.patience():
+                launch, outputs = ask(job, Job.launch)
         except KernelError as error:
-            sizes = ", ".join(f"{n}={v}" for n, v in self.constants.items())
-            raise Failure(f"{error}\n(launched with grid {shape[0]}, block {shape[1]}{', ' + sizes if sizes else ''})"
-                          ) from None
-        except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError
-                ) as error:
-            raise Failure(f"{self.filename}: {self.name} cannot be run: {type(error).__name__}: {error}") from None
-        return launch, outputs
+            sizes = "".join(f", {n}={v}" for n, v in self.constants.items())
+            raise Failure(f"{error}\n(launched with grid {grid}, block {block}{sizes})") from None
+        self.submission.bytes_moved += launch.traffic.hbm_bytes + launch.traffic.atomic_bytes
+        return Launched(self.submission, job, launch, outputs, self.constants)

@@ -1,8 +1,8 @@
 """The process in which a NumPy submission runs: it holds inputs, and no test and no answer.
 
-Started as ``python -I -S worker.py SETTINGS`` with a request on standard input; its reply goes to standard output.
-It imports NumPy and nothing of minikernels. Whatever the submission does to this process, all that leaves it are
-arrays, which the grader reads without pickle and compares with answers that were never here.
+Started as ``python -I -S -c TEXT SETTINGS``, TEXT being this file's, with a request on standard input; its reply goes
+to standard output. It imports NumPy and nothing of minikernels. Whatever the submission does to this process, all that
+leaves it are arrays, which the grader reads without pickle and compares with answers that were never here.
 
 A request, and a reply, is one line of JSON and then .npy arrays one after the other.
 """
@@ -40,13 +40,13 @@ def main():
 
 
 def limit(settings):
-    """Bound time, memory and file sizes where the system knows how to."""
+    """Bound time, memory, file sizes and open files where the system knows how to."""
     try:
         import resource
     except ImportError:  # Windows: the time limit of the grader is all there is
         return
     bounds = {"RLIMIT_CPU": settings["seconds"], "RLIMIT_AS": settings["memory"], "RLIMIT_FSIZE": settings["file"],
-              "RLIMIT_CORE": 0}
+              "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 64, "RLIMIT_NPROC": 0}  # root may start processes in spite of it
     for name, bound in bounds.items():
         try:
             resource.setrlimit(getattr(resource, name), (bound, bound))

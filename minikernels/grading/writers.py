@@ -1,12 +1,12 @@
 """Which thread wrote a cell: found by running the launch again under the recorder."""
 
 import ast
+from dataclasses import replace
 
 import numpy as np
 
 from minikernels import simt
 from minikernels.core.errors import KernelError
-from minikernels.grading.failure import Failure
 from minikernels.simt.findings import short
 from minikernels.simt.lanes import place
 from minikernels.simt.trace import BROADCAST, STORE
@@ -16,31 +16,33 @@ __all__ = ["written_by"]
 MOST_BLOCKS = 64
 
 
-def written_by(kernel, shape, arguments, name, cell):
+def written_by(job, name, cell):
     """Say which block, thread, loop turn and line stored an array's cell last; nothing where that cannot be found."""
-    grid = tuple(np.atleast_1d(shape[0])) + (1, 1)
+    grid = tuple(np.atleast_1d(job.shape[0])) + (1, 1)
     blocks = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
     if len(blocks) > MOST_BLOCKS:
         return ""
-    index = int(np.ravel_multi_index(cell, arguments[name].shape))
-    found = last_store(kernel, shape, arguments, name, index, blocks)
+    index = int(np.ravel_multi_index(cell, job.arguments[name].shape))
+    found = last_store(job, name, index, blocks)
     if found is None:
         return f"No thread stores to {name}[{', '.join(map(str, cell))}] in this launch."
     trace, row, lane = found
     block = trace.blocks[trace.columns["access_block"][row]]
     line = int(trace.columns["step_line"][trace.columns["access_step"][row]])
     who = "every thread" if lane == BROADCAST else f"thread {lane}"
-    turn = loop_turn(kernel, shape, arguments, name, index, block, max(lane, 0), line)
-    text = kernel.text.splitlines()[line - 1].strip()
-    return f"Written by {who} of block {short(place(block, trace.grid))}{turn}, in {kernel.filename}:{line}: {text}"
+    turn = loop_turn(job, name, index, block, max(lane, 0), line)
+    tile = tile_of(trace, row, job.arguments[name].shape)
+    text = job.text.splitlines()[line - 1].strip()
+    return (f"Written by {who} of block {short(place(block, trace.grid))}, whose tile is {name}[{tile}]{turn}, in "
+            f"{job.filename}:{line}: {text}")
 
 
-def last_store(kernel, shape, arguments, name, index, blocks, registers=(), lane=0):
+def last_store(job, name, index, blocks, registers=(), lane=0):
     """Return (trace, access row, lane) of the last store to a cell, or None."""
     try:
         with simt.record(blocks=blocks, registers=registers, lanes=(lane,), max_steps=50_000) as recording:
-            kernel.run(shape, arguments)
-    except (Failure, KernelError):
+            replace(job, strict=False).launch()
+    except KernelError:
         return None
     trace = recording.trace
     number = next((i for i, a in enumerate(trace.arrays) if a.name == name), None)
@@ -55,14 +57,23 @@ def last_store(kernel, shape, arguments, name, index, blocks, registers=(), lane
     return None
 
 
-def loop_turn(kernel, shape, arguments, name, index, block, lane, line):
+def tile_of(trace, row, shape):
+    """Return the smallest box, as slices, that holds every cell of the array which the block of this store stores."""
+    c = trace.columns
+    same = [c[f"access_{k}"] == c[f"access_{k}"][row] for k in ("array", "op", "block")]
+    cells = np.concatenate([c["pool_index"][c["access_start"][i]:c["access_start"][i + 1]]
+                            for i in np.flatnonzero(np.logical_and.reduce(same))])
+    return ", ".join(f"{axis.min()}:{axis.max() + 1}" for axis in np.unravel_index(cells, shape))
+
+
+def loop_turn(job, name, index, block, lane, line):
     """Say what the variables of the loops around a line held when the thread stored the cell."""
-    loops = [n for n in ast.walk(kernel.node) if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+    loops = [n for n in ast.walk(job.node) if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
              and n.lineno <= line <= n.end_lineno]
     names = tuple(dict.fromkeys(n.target.id for n in loops))
     if not names:
         return ""
-    found = last_store(kernel, shape, arguments, name, index, [block], names, lane)
+    found = last_store(job, name, index, [block], names, lane)
     if found is None:
         return ""
     trace, row, _ = found

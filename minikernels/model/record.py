@@ -27,7 +27,7 @@ def main():
     """Record both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--windows", type=int, default=2, help="windows of a whole context to measure on")
+    parser.add_argument("--windows", type=int, default=8, help="windows of a whole context to measure on")
     arguments = parser.parse_args()
     model = load("mha")
     data = sample(arguments.windows, model.config.context)

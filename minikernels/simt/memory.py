@@ -1,5 +1,7 @@
 """Loads, stores and array declarations: each access is checked, counted, and noted for races."""
 
+from math import prod
+
 import numpy as np
 
 from minikernels.simt import views
@@ -9,6 +11,8 @@ from minikernels.simt.storage import ConstStorage, DynamicMemory, LocalStorage, 
 from minikernels.simt.views import View
 
 __all__ = ["Memory"]
+
+LOCAL_BYTES = 512 * 1024  # of a thread, CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"
 
 
 class Memory:
@@ -143,6 +147,12 @@ class Memory:
 
     def local_array(self, name, shape, dtype):
         """Return a fresh private array."""
+        size = prod(shape) * dtype.itemsize
+        if size > LOCAL_BYTES:
+            self.find(Finding(
+                "resources", f"line {self.line}: {name} takes {size:,} bytes of every thread, more than the "
+                f"{LOCAL_BYTES:,} of local memory that a thread may have; use a smaller array",
+                name, None, (self.line,)))
         return View.whole(LocalStorage(name, shape, dtype, self), shape)
 
     def const_array(self, name, array):

@@ -1,8 +1,8 @@
 """What every widget shares: one module of script and style, a self-contained page, and a still picture.
 
 A widget's front end is the concatenation of plain script files, of which the last one ends in
-``export default { render }``: one ES module, made without a build step, that runs in Jupyter (through anywidget)
-and in a saved page (through the few lines of `SHIM`).
+``export default { render: guarded(render) }``: one ES module, made without a build step, that runs in Jupyter
+(through anywidget) and in a saved page (through the few lines of `SHIM`).
 """
 
 import base64
@@ -105,7 +105,13 @@ class Widget(anywidget.AnyWidget):
         """Return the widget's own synced traits, ready for JSON."""
         library = anywidget.AnyWidget.class_traits()
         own = {name for name in self.traits(sync=True) if name not in library and not name.startswith("_")}
-        return {name: getattr(self, name) for name in sorted(own | {"_packed"})}
+        return {name: self._plain(name) for name in sorted(own | {"_packed"})}
+
+    def _plain(self, name):
+        """Return one trait as the page holds it."""
+        value = getattr(self, name)
+        to_json = self.trait_metadata(name, "to_json")
+        return to_json(value, self) if to_json else value
 
     def to_html(self, path, title=None):
         """Write one self-contained page: no server, no network, no other file.
@@ -144,10 +150,24 @@ class Widget(anywidget.AnyWidget):
         return {**data, "text/plain": self.title, "image/svg+xml": self.to_svg()}, metadata
 
     def linked_slider(self, trait, **settings):
-        """Return an `ipywidgets.IntSlider` tied to one of this widget's whole-number traits, both ways."""
-        slider = ipywidgets.IntSlider(value=getattr(self, trait), description=trait, **settings)
-        ipywidgets.jslink((slider, "value"), (self, trait))
-        return slider
+        """Return an `ipywidgets` slider tied to one of this widget's numbers, both ways."""
+        return self._linked(ipywidgets.FloatSlider if isinstance(getattr(self, trait), float) else ipywidgets.IntSlider,
+                            trait, settings)
+
+    def linked_checkbox(self, trait, **settings):
+        """Return an `ipywidgets.Checkbox` tied to one of this widget's switches, both ways."""
+        return self._linked(ipywidgets.Checkbox, trait, settings)
+
+    def linked_dropdown(self, trait, options, **settings):
+        """Return an `ipywidgets.Dropdown` of some values for one of this widget's traits, tied both ways."""
+        # The browser knows a dropdown's choice by its place in the list; its value lives in Python.
+        return self._linked(ipywidgets.Dropdown, trait, {"options": options, **settings}, traitlets.link)
+
+    def _linked(self, kind, trait, settings, link=ipywidgets.jslink):
+        """Return a control with a trait's value; `jslink` also holds in a saved notebook, where no kernel runs."""
+        control = kind(value=getattr(self, trait), description=trait, **settings)
+        link((control, "value"), (self, trait))
+        return control
 
 
 def _inline(value):

@@ -62,7 +62,7 @@ class TilePlayer(Widget):
             exact |= {f"{number}/{name}" for name in whole}
         super().__init__(_packed=pack(header, arrays, exact=exact))
         self.set_trait("last", max(t.steps for t in self.traces) - 1)
-        self.block, self.step, self.speed = block, step, speed
+        self.block, self.step, self.speed = int(block), int(step), int(speed)
 
     @traitlets.validate("step")
     def _inside(self, proposal):

@@ -1,9 +1,8 @@
-"""One training run: batches, schedule, validation, checkpoints."""
+"""One training run: updates, validation, checkpoints."""
 
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,44 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from minikernels.model.train.muon import Optimiser
+from minikernels.model.train.update import Update, logits_of
 
-__all__ = ["Run", "append", "bits_per_byte", "optimise"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """The choices of one training run.
-
-    Parameters
-    ----------
-    steps, batch, length : int
-        Updates, and the windows and their bytes that each sees.
-    long_every : int
-        Every so many steps the windows are four times as long and a quarter as many; 0 for never.
-    rate, warmup, decay : float, int, float
-        Peak learning rate, steps to reach it, weight decay of the matrices.
-    dropout : float
-        Share of each layer's output that is dropped.
-    muon : bool
-        Whether the layers' projections are updated by Muon; everything else, and without it all, is by AdamW.
-    validate_every, seed : int
-        Steps between validations; seed of batches and dropout.
-    """
-
-    steps: int = 4000
-    batch: int = 32
-    length: int = 2048
-    long_every: int = 0
-    rate: float = 3e-3
-    warmup: int = 200
-    decay: float = 0.1
-    dropout: float = 0.1
-    muon: bool = False
-    validate_every: int = 250
-    seed: int = 0
+__all__ = ["append", "bits_per_byte", "optimise"]
 
 
-def optimise(model, train, validation, run, folder, log, seconds=None):
+def optimise(model, train, validation, run, folder, log, seconds=None, teacher=None):
     """Train `model` in place and leave it with the weights that were best on the validation text.
 
     Parameters
@@ -65,28 +32,23 @@ def optimise(model, train, validation, run, folder, log, seconds=None):
         Receives one dict at each validation.
     seconds : float, optional
         Stop after so long, with the checkpoint written, if the steps are not done.
+    teacher : Decoder, optional
+        Whose probabilities ``run.taught`` mixes into the targets.
 
     Returns
     -------
     bool
         Whether all steps are done.
     """
-    device = model.embedding.device
-    text = torch.from_numpy(np.array(train)).to(device)
     model.set_dropout(run.dropout)
-    optimiser = Optimiser(model, run.rate, run.decay, run.muon)
+    optimiser = Optimiser(model, run.decay)
     checkpoint = Path(folder) / "checkpoint.pt"
     step, best = _resume(checkpoint, model, optimiser) if checkpoint.exists() else (0, {"bits_per_byte": math.inf})
+    update = Update(model, optimiser, train, run, teacher)
     started, running = time.monotonic(), None
     while step < run.steps:
-        model.train()
-        # Dropout and batch depend on the step alone: a resumed run is the same run.
-        torch.manual_seed(run.seed * 1_000_003 + step)
-        loss = _loss(model, _batch(text, run, step))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step(_rate(step, run))
-        running = loss.detach() if running is None else 0.98 * running + 0.02 * loss.detach()
+        loss = update(step)
+        running = loss.clone() if running is None else running.lerp_(loss, 0.02)
         step += 1
         if step % run.validate_every == 0 or step == run.steps:
             score = bits_per_byte(model, validation, 512)
@@ -104,52 +66,36 @@ def optimise(model, train, validation, run, folder, log, seconds=None):
 
 
 @torch.no_grad()
-def bits_per_byte(model, text, length, batch=32):
+def bits_per_byte(model, text, length, stride=None, batch=64):
     """Return the mean bits per byte of `text`, whose first byte is only seen, cut into windows of `length`.
 
-    A window sees nothing of the one before it but its last byte, from which it predicts its own first.
+    A window sees nothing of the one before it but its last byte, from which it predicts its own first. With a
+    `stride` below the length windows overlap, and of all but the first only the last `stride` bytes count.
     """
     model.eval()
-    device = model.embedding.device
-    text = torch.from_numpy(np.array(text)).to(device)
-    windows = (len(text) - 1) // length
-    starts = torch.arange(windows, device=device)[:, None] * length + torch.arange(length + 1, device=device)
-    nats = sum(_loss(model, text[rows], reduction="sum").item() for rows in starts.split(batch))
-    rest = text[windows * length :]
-    if len(rest) > 1:
-        nats += _loss(model, rest[None], reduction="sum").item()
-    return nats / (len(text) - 1) / math.log(2)
+    text = torch.from_numpy(np.array(text)).to(model.embedding.device)
+    stride, size = stride or length, len(text) - 1
+    first = min(length, size)
+    nats, done = _nats(model, text[None, : first + 1], first), first
+    starts = done + torch.arange((size - done) // stride, device=text.device) * stride - (length - stride)
+    for some in starts.split(batch):
+        nats += _nats(model, text[some[:, None] + torch.arange(length + 1, device=text.device)], stride)
+    rest = size - done - len(starts) * stride
+    if rest:
+        nats += _nats(model, text[None, max(0, len(text) - (length - stride) - rest - 1) :], rest)
+    return nats / size / math.log(2)
 
 
-def _loss(model, tokens, reduction="mean"):
-    """Return the cross-entropy of each byte given those before it, in nats."""
-    tokens = tokens.long()
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
-        logits = model(tokens[:, :-1])
-    return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction=reduction)
-
-
-def _batch(text, run, step):
-    """Return windows of length + 1 at random places, the same ones for the same seed and step."""
-    rng = np.random.default_rng((run.seed, step))
-    longer = 4 if run.long_every and step % run.long_every == 0 else 1
-    length, batch = run.length * longer, max(1, run.batch // longer)
-    starts = torch.from_numpy(rng.integers(0, len(text) - length - 1, batch)).to(text.device)
-    return text[starts[:, None] + torch.arange(length + 1, device=text.device)]
-
-
-def _rate(step, run):
-    """Return the learning rate: a linear rise, then half a cosine to a hundredth."""
-    if step < run.warmup:
-        return run.rate * (step + 1) / run.warmup
-    done = (step - run.warmup) / max(1, run.steps - run.warmup)
-    return run.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+def _nats(model, windows, scored):
+    """Return the summed loss of the last `scored` bytes of each window."""
+    logits = logits_of(model, windows[:, :-1].long())[:, -scored:]
+    return F.cross_entropy(logits.flatten(0, 1), windows[:, -scored:].long().flatten(), reduction="sum").item()
 
 
 def _save(path, model, optimiser, step, best):
     """Write a checkpoint, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "best": best}
+    state = {"model": model.state_dict(), "optimiser": optimiser.tensors(), "step": step, "best": best}
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
@@ -158,7 +104,8 @@ def _resume(path, model, optimiser):
     """Load a checkpoint; return its step and its best weights so far."""
     state = torch.load(path, map_location=model.embedding.device, weights_only=True)
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    for tensor, saved in zip(optimiser.tensors(), state["optimiser"], strict=True):
+        tensor.copy_(saved)
     return state["step"], state["best"]
 
 

@@ -8,7 +8,12 @@ from torch import nn
 
 from minikernels.model.train.torch_scan import selective_scan
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "apply"]
+
+
+def apply(layer, x, turn, record):
+    """Return the stream after a layer: the part of the decoder that is worth compiling."""
+    return layer(x, turn, record)
 
 
 class Decoder(nn.Module):
@@ -43,11 +48,15 @@ class Decoder(nn.Module):
         for layer in self.layers:
             layer.dropout = share
 
-    def forward(self, tokens, record=None):
-        """Return logits (B, T, 256); `record`, a list, receives each layer's activations."""
+    def forward(self, tokens, record=None, through=apply):
+        """Return logits (B, T, 256); `record`, a list, receives each layer's activations.
+
+        `through` applies a layer; it may be a compiled ``apply``.
+        """
         x = F.embedding(tokens, self.embedding)
+        turn = turns(tokens.shape[1], self.config, x.device) if self.config.rotary else None
         for layer in self.layers:
-            x = layer(x, record)
+            x = through(layer, x, turn, record)
         return rms_norm(x, self.norm, self.config.epsilon) @ self.embedding.t()
 
 
@@ -63,10 +72,10 @@ class Layer(nn.Module):
         self.up = nn.Parameter(torch.empty(config.F, config.M))
         self.down = nn.Parameter(torch.empty(config.M, config.F))
 
-    def forward(self, x, record):
+    def forward(self, x, turn, record):
         """Return the stream after this layer."""
         epsilon = self.config.epsilon
-        x = x + self._drop(self.mix(rms_norm(x, self.norm, epsilon), record))
+        x = x + self._drop(self.mix(rms_norm(x, self.norm, epsilon), turn, record))
         h = rms_norm(x, self.norm_ffn, epsilon)
         return x + self._drop(F.linear(F.silu(F.linear(h, self.gate)) * F.linear(h, self.up), self.down))
 
@@ -85,15 +94,15 @@ class Attention(Layer):
         self.value = nn.Parameter(torch.empty(G * D, M))
         self.output = nn.Parameter(torch.empty(M, H * D))
 
-    def mix(self, x, record):
+    def mix(self, x, turn, record):
         """Return attention over the sequence, (B, T, M)."""
         B, T, _ = x.shape
         H, G, D = self.config.H, self.config.G, self.config.D
         q = F.linear(x, self.query).view(B, T, H, D).transpose(1, 2)
         k = F.linear(x, self.key).view(B, T, G, D).transpose(1, 2)
         v = F.linear(x, self.value).view(B, T, G, D).transpose(1, 2)
-        if self.config.rotary:
-            q, k = rotate(q, self.config.rotary_base), rotate(k, self.config.rotary_base)
+        if turn is not None:
+            q, k = rotate(q, *turn), rotate(k, *turn)
         if record is not None:
             record.append({"q": q, "k": k, "v": v})
         # Repeated heads, not enable_gqa: only the repeated form reaches the fused kernels in every PyTorch.
@@ -120,7 +129,7 @@ class Mamba(Layer):
         self.d = nn.Parameter(torch.ones(E))
         self.output = nn.Parameter(torch.empty(M, E))
 
-    def mix(self, x, record):
+    def mix(self, x, turn, record):
         """Return the scan over the sequence, (B, T, M)."""
         R, N, K = self.config.R, self.config.N, self.config.K
         u, z = F.linear(x, self.input).chunk(2, dim=-1)
@@ -142,11 +151,14 @@ def rms_norm(x, weight, epsilon):
     return F.rms_norm(x.float(), weight.shape, weight, epsilon)
 
 
-def rotate(x, base):
-    """Turn channel pairs (i, i + D/2) of x (B, H, T, D) by position times their frequency."""
-    T, D = x.shape[-2:]
-    frequency = base ** (-torch.arange(0, D, 2, device=x.device, dtype=torch.float64) / D)
-    angle = torch.arange(T, device=x.device, dtype=torch.float64)[:, None] * frequency
-    cos, sin = angle.cos().float(), angle.sin().float()
+def turns(T, config, device):
+    """Return the cosines and sines (T, D/2) of the rotary angles: position times a pair's frequency."""
+    frequency = config.rotary_base ** (-torch.arange(0, config.D, 2, device=device, dtype=torch.float64) / config.D)
+    angle = torch.arange(T, device=device, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x, cos, sin):
+    """Turn channel pairs (i, i + D/2) of x (B, H, T, D)."""
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)

@@ -13,6 +13,7 @@ __all__ = ["scan_loop", "selective_scan"]
 BLOCK_E = 8  # channels a program owns; with N = 16 states, four values a lane of one warp
 
 
+@torch.compiler.disable  # the kernel is compiled already
 def selective_scan(u, delta, a, b, c):
     """Return y_t = c_t . h_t, where h_t = exp(delta_t a) h_{t-1} + delta_t u_t b_t and h starts at 0.
 

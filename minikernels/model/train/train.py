@@ -1,9 +1,10 @@
 """Train the shipped models.
 
-``python -m minikernels.model.train.train --models mha hybrid --conversions G2-mean G1-mean --out DIR`` writes to
-DIR, for each model: NAME.npz (float16 weights), NAME.log.jsonl, NAME.scores.json and, while it runs, a checkpoint
-from which a second call goes on. A conversion turns the ``mha.npz`` it finds there into a model of fewer key/value
-heads, and writes its scores before and after the uptraining; G2-mean is shipped as ``gqa2``, G1-mean as ``mqa``.
+``python -m minikernels.model.train.train --models teacher mha hybrid --conversions G2-aligned G1-aligned --out DIR``
+writes to DIR, for each model: NAME.npz (float16 weights), NAME.log.jsonl, NAME.scores.json and, while it runs, a
+checkpoint from which a second call goes on. A conversion turns the ``mha.npz`` it finds there into a model of fewer
+key/value heads, and writes its scores before and after the uptraining; G2-aligned is shipped as ``gqa2``, G1-aligned
+as ``mqa``. Everything but the teacher learns from the teacher too, which must be there first and is not shipped.
 """
 
 import argparse
@@ -21,24 +22,26 @@ import torch
 from minikernels.model import text, weights
 from minikernels.model.config import Config
 from minikernels.model.train import convert
-from minikernels.model.train.optimise import Run, append, bits_per_byte, optimise
+from minikernels.model.train.optimise import append, bits_per_byte, optimise
 from minikernels.model.train.torch_model import Decoder
+from minikernels.model.train.update import Run
 
 CONFIGS = {
-    "mha": Config(),
-    "hybrid": Config(layers=("mamba", "mamba", "attention", "mamba"), G=2, rotary=False),
+    "teacher": Config(layers=("attention",) * 6, M=384, H=6, G=6, D=64, F=1024),
+    "mha": Config(F=384),
+    "hybrid": Config(layers=("mamba", "mamba", "attention", "mamba"), G=2, F=384, rotary=False),
 }
-# First whole contexts of the library alone; then, in two cycles, mostly short ones, with its tests for variety.
-SHORT = Run(batch=64, length=512, long_every=4, rate=2e-3, warmup=100, dropout=0.0, muon=True, validate_every=500)
-STAGES = {
-    "mha": (Run(), replace(SHORT, steps=5000), replace(SHORT, steps=3000, rate=1.5e-3)),
-    "hybrid": (Run(), replace(SHORT, steps=3500), replace(SHORT, steps=2400, rate=1.5e-3)),
+# 28 MB are few: a small model alone learns much of them by heart. A larger one with dropout generalises better, and its
+# probabilities tell the small one what generalises.
+RUNS = {
+    "teacher": Run(steps=8000, batch=64, dropout=0.2, validate_every=1000),
+    "mha": Run(steps=22000, taught=0.7),
+    "hybrid": Run(steps=16000, taught=0.7),
 }
-# Conversions see 5% of the bytes that mha saw, in smaller batches: so little training is short of updates, not of text.
-UPTRAINED = replace(SHORT, batch=24, rate=3e-3, warmup=50)
-SHIPPED = {"G2-mean": "gqa2", "G1-mean": "mqa"}
+# A conversion takes 5% of mha's steps; each of them sees four times the text, as so few want a surer direction.
+UPTRAINED = Run(steps=round(0.05 * RUNS["mha"].steps), batch=128, rate=3e-3, warmup=50, taught=0.7, validate_every=250)
+SHIPPED = {"G2-aligned": "gqa2", "G1-aligned": "mqa"}
 CONVERSIONS = tuple(f"G{G}-{method}" for G in (4, 2, 1) for method in convert.METHODS)
-UPTRAINED_SHARE = 0.05
 REFERENCE_TEXT = b"def softmax(x):\n    return exp(x - max(x)) / sum(exp(x))\n"
 
 
@@ -47,9 +50,8 @@ def main():
     arguments = _arguments()
     torch.set_float32_matmul_precision("high")
     texts = {split: np.frombuffer(text.corpus(split, arguments.library), np.uint8) for split in text.SPLITS}
-    job = Job(
-        texts, text.provenance(arguments.library), arguments.out, arguments.scale, arguments.seed, arguments.seconds
-    )
+    provenance = text.provenance(arguments.library)
+    job = Job(texts, provenance, arguments.out, arguments.scale, arguments.seed, arguments.seconds)
     for name in arguments.models:
         job.train(name)
     for name in arguments.conversions:
@@ -68,27 +70,51 @@ class Job:
     seconds: float | None = None
 
     def train(self, name):
-        """Train one model stage by stage, score it, and convert it if it is ``mha``."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        """Train one model, score it and write all that ships with it."""
         torch.manual_seed(self.seed)
-        model, runs = Decoder(CONFIGS[name]).to(_device()), [self._scaled(run) for run in STAGES[name]]
-        for number, run in enumerate(runs, start=1):
-            done = self.out / f"{name}.stage{number}.npz"
-            if not done.exists():
-                log = self._log(f"{name}.log.jsonl", {"stage": number})
-                more = self.texts["tests"] if number > 1 else self.texts["train"][:0]
-                library = [self.texts["train"]] * (2 if len(more) else 1)  # twice, so that tests are no more than half
-                folder = self.out / f"{name}.stage{number}"
-                if not optimise(
-                    model, np.concatenate([*library, more]), self.texts["validation"], run, folder, log, self.seconds
-                ):
-                    print(f"{name}: out of time; call again to go on")
-                    return
-                weights.write(done, model.config, _arrays(model))
-            model = _decoder(*weights.read(done)[:2])
-        self.ship(name, model, runs)
+        model = Decoder(CONFIGS[name]).to(_device())
+        taken = self._optimise(name, model, RUNS[name])
+        if taken is not None:
+            self.ship(name, model, taken)
 
-    def ship(self, name, model, runs, **more):
+    def convert(self, name, uptrain):
+        """Convert ``mha`` to fewer key/value heads, uptrain it if asked to, and ship gqa2 and mqa."""
+        config, mha, seal = weights.read(self.out / "mha.npz")
+        G, method = int(name[1]), name[3:]
+        model = _decoder(*convert.pool(config, mha, G, method, seed=self.seed))
+        row = {"from_digest": seal, "G": G, "method": method, "converted": scores(model, self.texts["held_out"])}
+        if uptrain:
+            started, taken = time.monotonic(), self._optimise(name, model, UPTRAINED)
+            if taken is None:
+                return
+            row |= {"uptrained": scores(model, self.texts["held_out"]), "run": asdict(taken)}
+            row |= {"seconds": round(time.monotonic() - started, 1)}
+            if name in SHIPPED:
+                self.ship(SHIPPED[name], model, taken, converted_from="mha", not_uptrained=row["converted"])
+        print(row, flush=True)
+        (self.out / f"{name}.json").write_text(json.dumps(row | {"made_with": _versions()}, indent=1) + "\n")
+
+    def _optimise(self, name, model, run):
+        """Run what is left of one run on a model; return what was run, or None if time was short."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        steps = max(1, round(run.steps * self.scale))
+        run = replace(run, steps=steps, validate_every=min(run.validate_every, steps), seed=self.seed)
+        # Twice the library, so that its tests are no more than half.
+        library = np.concatenate([self.texts["train"], self.texts["train"], self.texts["tests"]])
+        log, folder = append(self.out / f"{name}.log.jsonl"), self.out / f"{name}.run"
+        teacher = self._teacher() if run.taught else None
+        if optimise(model, library, self.texts["validation"], run, folder, log, self.seconds, teacher):
+            return run
+        print(f"{name}: out of time; call again to go on")
+        return None
+
+    def _teacher(self):
+        path = self.out / "teacher.npz"
+        if not path.exists():
+            raise SystemExit(f"no teacher at {path}: train it first, with --models teacher")
+        return _decoder(*weights.read(path)[:2])
+
+    def ship(self, name, model, run, **more):
         """Write a model's float16 weights, a reference of its outputs, and its scores."""
         seal = weights.write(self.out / f"{name}.npz", model.config, _arrays(model))
         _, shipped, _ = weights.read(self.out / f"{name}.npz")
@@ -99,8 +125,8 @@ class Job:
             "digest": seal,
             "parameters": int(sum(array.size for array in shipped.values())),
             "config": asdict(model.config),
-            "runs": [asdict(run) for run in runs],
-            "trained_bytes": [run.steps * run.batch * run.length for run in runs],
+            "run": asdict(run),
+            "trained_bytes": run.steps * run.batch * run.length,
             "validation": scores(model, self.texts["validation"]),
             "held_out": scores(model, self.texts["held_out"]),
             "compressors": compressors(self.texts["held_out"]),
@@ -110,42 +136,11 @@ class Job:
         (self.out / f"{name}.scores.json").write_text(json.dumps(record | more, indent=1) + "\n")
         print(name, record["held_out"], record["compressors"], flush=True)
 
-    def convert(self, name, uptrain):
-        """Convert ``mha`` to fewer key/value heads, uptrain it if asked to, and ship gqa2 and mqa."""
-        config, mha, _ = weights.read(self.out / "mha.npz")
-        G, method = int(name[1]), name[3:]
-        model = _decoder(*convert.pool(config, mha, G, method, seed=self.seed))
-        row = {"G": G, "method": method, "converted": scores(model, self.texts["held_out"])}
-        if uptrain:
-            run, started = self._uptraining(), time.monotonic()
-            library = np.concatenate([self.texts["train"], self.texts["train"], self.texts["tests"]])
-            log = self._log(f"{name}.log.jsonl", {})
-            optimise(model, library, self.texts["validation"], run, self.out / f"{name}.run", log)
-            row |= {"uptrained": scores(model, self.texts["held_out"]), "run": asdict(run)}
-            row |= {"seconds": round(time.monotonic() - started, 1)}
-            if name in SHIPPED:
-                self.ship(SHIPPED[name], model, [run], converted_from="mha", not_uptrained=row["converted"])
-        print(row, flush=True)
-        (self.out / f"{name}.json").write_text(json.dumps(row | {"made_with": _versions()}, indent=1) + "\n")
-
-    def _uptraining(self):
-        """Return the run of a conversion: a share of the bytes that ``mha`` was trained on."""
-        seen = sum(run.steps * run.batch * run.length for run in map(self._scaled, STAGES["mha"]))
-        steps = max(1, round(seen * UPTRAINED_SHARE / (UPTRAINED.batch * UPTRAINED.length)))
-        return replace(UPTRAINED, steps=steps, validate_every=min(UPTRAINED.validate_every, steps), seed=self.seed)
-
-    def _scaled(self, run):
-        steps = max(1, round(run.steps * self.scale))
-        return replace(run, steps=steps, validate_every=min(run.validate_every, steps), seed=self.seed)
-
-    def _log(self, name, more):
-        log = append(self.out / name)
-        return lambda record: log(more | record)
-
 
 def scores(model, held_out):
-    """Return bits per byte on the held-out modules at contexts of 512 and 2,048 bytes."""
-    return {str(length): round(bits_per_byte(model, held_out, length), 4) for length in (512, 2048)}
+    """Return bits per byte at contexts of 512 and 2,048 bytes, and at 512 of which 256 or more stand before a byte."""
+    record = {str(length): round(bits_per_byte(model, held_out, length), 4) for length in (512, 2048)}
+    return record | {"512_after_256": round(bits_per_byte(model, held_out, 512, stride=256), 4)}
 
 
 def compressors(held_out):

@@ -129,4 +129,4 @@ async function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: guarded(render) };

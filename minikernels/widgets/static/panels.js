@@ -193,3 +193,30 @@ class Source {
     if (away < 24 || away > this.box.clientHeight - 48) this.box.scrollTop = top - this.box.clientHeight / 2;
   }
 }
+
+/** Draw where in the recording HBM is loaded and stored and where the barriers stand. */
+function drawTimeline(canvas, plays, root, width) {
+  const height = 13 * plays.length;
+  const context = sized(canvas, width, height);
+  context.clearRect(0, 0, width, height);
+  const style = getComputedStyle(root);
+  const ink = (name) => style.getPropertyValue(name).trim();
+  const last = Math.max(...plays.map((play) => play.steps)) - 1;
+  plays.forEach((play, i) => {
+    const top = 13 * i;
+    context.fillStyle = ink("--mk-off");
+    context.fillRect(0, top + 5, (width * play.steps) / (last + 1), 2);
+    for (let s = 0; s < play.steps; s++) {
+      const x = (s / Math.max(1, last)) * (width - 1);
+      const [loaded, stored] = movedBytes(play, s)[0];
+      if (loaded || stored) {
+        context.fillStyle = ink(loaded ? "--mk-load" : "--mk-store");
+        context.fillRect(x, loaded ? top : top + 7, 1, 5);
+      }
+      if (play.c.step_kind[s] === 1) {
+        context.fillStyle = ink("--mk-ink");
+        context.fillRect(x, top, 1, 12);
+      }
+    }
+  });
+}

@@ -13,6 +13,18 @@ function node(tag, options = {}, ...children) {
   return element;
 }
 
+/** The same rendering, which says so where it cannot draw: a reader shall not look at an empty cell. */
+const guarded = (render) => async (context) => {
+  try {
+    return await render(context);
+  } catch (error) {
+    console.error(error);
+    const words = `This widget could not be drawn (${error.message}). It needs a browser of 2023 or later.`;
+    context.el.replaceChildren(node("p", { role: "alert", text: words }));
+    return undefined;
+  }
+};
+
 /** Write text only where it changed, so that a page at rest costs nothing. */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -116,15 +128,18 @@ const ICONS = {
   on: "M5 3v10l7-5z", barrier: "M3 3v10l6-5zM10 3h2v10h-2z",
 };
 
+/** An SVG element with attributes, text and a tooltip. */
+function shape(tag, attributes = {}, text = "", tip = "") {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text) element.textContent = text;
+  if (tip) element.append(shape("title", {}, tip));
+  return element;
+}
+
 /** A drawing for a button, in the text's colour. */
 function icon(name) {
-  const namespace = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(namespace, "svg");
-  const path = document.createElementNS(namespace, "path");
-  const frame = { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" };
-  for (const [key, value] of Object.entries(frame)) svg.setAttribute(key, value);
-  path.setAttribute("d", ICONS[name]);
-  path.setAttribute("fill", "currentColor");
-  svg.append(path);
+  const svg = shape("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" });
+  svg.append(shape("path", { d: ICONS[name], fill: "currentColor" }));
   return svg;
 }

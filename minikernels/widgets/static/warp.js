@@ -33,15 +33,6 @@ function requestCost(indices, itemsize) {
   return { addresses, sectors, wavefronts: waves, conflicts: waves - needed, asked: WARP * itemsize };
 }
 
-/** An SVG element with attributes, children and a tooltip. */
-function shape(tag, attributes = {}, text = "", tip = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text) element.textContent = text;
-  if (tip) element.append(shape("title", {}, tip));
-  return element;
-}
-
 /** Global memory: the touched sectors in address order, each of their 32 bytes filled where a lane asks for it. */
 function drawSectors(svg, { addresses, sectors }, indices, itemsize, width) {
   const pitch = Math.min(96, width / sectors.length);
@@ -203,4 +194,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: guarded(render) };

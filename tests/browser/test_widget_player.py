@@ -1,15 +1,12 @@
-"""Each widget as a standalone page in a real browser: what moves, what is said, what is drawn; no network, no error."""
+"""TilePlayer as a standalone page in a real browser: what moves, what is said, what is drawn."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
-from minikernels.core.traffic import Traffic
 from minikernels.simt.trace import STORE
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
-from minikernels.widgets.expression import ExpressionError, evaluate
+from minikernels.widgets import TilePlayer
 from minikernels.widgets.page import front_end
 from minikernels.widgets.picture import picture
 from tests import traces
@@ -28,22 +25,6 @@ COUNT_DOTS = """(canvas, [r, g, b]) => {
 @pytest.fixture(scope="module")
 def trace():
     return traces.attention(T=64, S=64, D=8)
-
-
-@pytest.fixture
-def opened(page, tmp_path):
-    """Open a widget's page from a file; nothing but that file may be asked for."""
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
-
-    def open_page(widget, width=1240):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.goto(widget.to_html(tmp_path / "page.html").as_uri())
-        page.locator("html[data-ready='true']").wait_for()
-        return page
-
-    yield open_page
-    assert [url for url in asked if not url.startswith(("file:", "blob:"))] == []
 
 
 def dots(page, array, colour):
@@ -280,90 +261,14 @@ def test_playback_holds_what_the_trace_holds(page, trace):
             np.testing.assert_allclose(np.array(values, float), contents[head].ravel(), rtol=2.0**-12)
 
 
-EXPRESSIONS = ["lane", "lane*2+1", "(lane % 4) * D + lane // 4", "-lane // 3", "-lane % 5 - 7",
-               "lane ^ 1 << 2 & 0xF | 8", "min(lane, 1) + max(2, lane)", "~lane & 3",
-               "--lane >> 1", "1 << lane", "-5 // (lane + 1)", "0xff*lane",
-               "", "lane / 2", "lane +", "2 lane", "row", "(lane", "lane // 0", "8 % lane", "lane * 2147483647",
-               "1 << lane * 2", "lane.real", "lane ** 2", "min(lane)", "max lane", "1" * 201, "99999999999", "\u00e9",
-               "lane\t*\n2", "-2147483647 - lane", "-9 >> lane", "3 % -5 + lane", "3 // -5"]
+def test_player_serves_every_reader(opened, fits_everyone, trace):
+    fits_everyone(opened(TilePlayer(trace, step=100)))
 
 
-def test_expressions_mean_the_same_in_both_languages(page):
-    module = front_end("expression.js") + "\nexport { evaluate };"
-    shown = page.evaluate("""async ([module, expressions]) => {
-      const { evaluate } = await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })));
-      return expressions.map((text) => {
-        try { return JSON.stringify(evaluate(text, { D: 64 })); } catch (error) { return error.message; }
-      });
-    }""", [module, EXPRESSIONS])
-    for text, said in zip(EXPRESSIONS, shown, strict=True):
-        try:
-            meant = json.dumps(evaluate(text, {"D": 64}), separators=(",", ":"))
-        except ExpressionError as error:
-            meant = str(error)
-        assert said == meant, text
-
-
-REQUESTS = [("lane", 4), ("lane * 2 + 1", 4), ("lane * 32", 4), ("lane * 33", 4), ("0", 4), ("lane", 8),
-            ("lane * 16", 8), ("lane // 8", 8), ("lane", 2), ("lane * 64", 2), ("lane", 1), ("lane * 8 % 64", 4),
-            ("lane * 17", 8)]
-
-
-def test_warp_view_counts_the_same_in_both_languages(page):
-    module = front_end("shared.js", "expression.js", "warp.js") + "\nexport { requestCost, evaluate };"
-    shown = page.evaluate("""async ([module, requests]) => {
-      const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
-      const { requestCost, evaluate } = await import(url);
-      return requests.map(([text, size]) => {
-        const cost = requestCost(evaluate(text, {}), size);
-        return [cost.sectors.length, cost.wavefronts, cost.conflicts];
-      });
-    }""", [module, REQUESTS])
-    for (text, size), said in zip(REQUESTS, shown, strict=True):
-        view = WarpView(text, itemsize=size)
-        assert said == [view.sectors, view.wavefronts, view.conflicts], (text, size)
-
-
-def test_warp_view_follows_the_expression(opened):
-    page = opened(WarpView("lane", names={"D": 32}))
-    says, field = page.locator(".mk-says"), page.get_by_role("textbox", name="Index of each lane")
-    assert says.inner_text() == "32 lanes ask for 128 B: 4 sectors, 128 B move"
-    assert page.locator("[data-sector]").count() == 4
-    field.fill("lane * D")
-    assert says.inner_text() == "32 lanes ask for 128 B: 32 sectors, 1,024 B move"
-    page.get_by_role("combobox", name="Memory").select_option("shared")
-    assert says.inner_text() == "32 lanes ask for 128 B: 32 wavefronts, 31 bank conflicts"
-    assert page.locator("[data-bank='0']").count() == 32
-    field.fill("lane * (D + 1)")
-    assert says.inner_text() == "32 lanes ask for 128 B: 1 wavefront, no bank conflict"
-    assert page.evaluate("model.get('expression')") == "lane * (D + 1)"
-    field.fill("lane *")
-    assert page.get_by_role("alert").inner_text() == "expected a number or a name and found the end (character 7)"
-    assert page.evaluate("model.get('expression')") == "lane * (D + 1)"
-    field.fill("lane - 1")
-    assert page.get_by_role("alert").inner_text() == "lane 0: index -1 is before the array's start"
-    page.evaluate("model.set('expression', 'lane')")
-
-
-@pytest.mark.parametrize("width", [400, 900])
-def test_meter_shows_bars_in_proportion(opened, width):
-    rungs = [("v1_three_pass", Traffic(load_bytes=900, store_bytes=100),
-              {"q": Traffic(load_bytes=600), "p": Traffic(load_bytes=300, store_bytes=100), "p_smem": Traffic()}),
-             ("v2_tiled", Traffic(load_bytes=200), Traffic(load_bytes=250)), ("v3_raw", Traffic(load_bytes=100), None)]
-    page = opened(TrafficMeter(rungs), width)
-
-    def bar(rung):
-        return sum(part.bounding_box()["width"] for part in page.locator(f"[data-rung='{rung}'] .mk-segment").all())
-
-    assert bar("v2_tiled") / bar("v1_three_pass") == pytest.approx(0.25, rel=0.02)
-    assert [page.locator(f"[data-rung='{name}'] .mk-said").inner_text() for name, *_ in rungs] == [
-        "1,000 B counted = predicted", "250 B counted, 200 B predicted (+25 %)", "100 B predicted, not counted"]
-    assert page.locator("li.mk-differs").count() == 1
-    page.locator("[data-rung='v1_three_pass']").focus()
-    assert page.evaluate("model.get('selected')") == "v1_three_pass"
-    assert page.locator(".mk-detail").inner_text() == "v1_three_pass, HBM bytes, loaded and stored: q 600 B, p 400 B"
-    page.get_by_role("combobox", name="Quantity").select_option("store_bytes")
-    assert page.evaluate("model.get('quantity')") == "store_bytes" and bar("v2_tiled") == 0
-    page.get_by_role("checkbox").check()
-    assert page.evaluate("model.get('logarithmic')") is True
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_a_page_that_cannot_be_drawn_says_so(browser, trace, tmp_path):
+    path = TilePlayer(trace).to_html(tmp_path / "page.html")
+    path.write_text(path.read_text("utf-8").replace("DecompressionStream", "NoSuchStream"), "utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert "could not be drawn (NoSuchStream is not defined)" in page.get_by_role("alert").inner_text()
+    page.close()

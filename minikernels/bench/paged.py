@@ -1,0 +1,143 @@
+"""What is timed of decoding from pages: cases, rungs, peers, and the check before the clock."""
+
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+
+from minikernels import launch, paged
+from minikernels.bench import decode
+from minikernels.bench.suite import Entry, Suite, on_gpu
+from minikernels.core.oracle import check
+from minikernels.paged import reference
+
+__all__ = ["suites"]
+
+BATCH = {"B": 64, "H": 32, "G": 8, "S": 8192, "P": 16, "D": 128}
+MANY_HEADS = {**BATCH, "G": 32, "S": 4096}
+ONE_HEAD = {**BATCH, "G": 1}
+LONG = {**BATCH, "B": 1, "S": 131_072}  # one sequence: without splits 8 blocks have all the work
+TEACHING = {"B": 4, "H": 8, "G": 2, "S": 1024, "P": 16, "D": 64}
+CASES = [(BATCH, "float16"), (MANY_HEADS, "float16"), (ONE_HEAD, "float16"), (LONG, "float16")]
+CASES += [({**BATCH, "P": P}, "float16") for P in (1, 4, 64, 128)]
+CASES += [({**BATCH, "B": 16}, "float32"), (TEACHING, "float16"), (TEACHING, "float32")]
+RAGGED = [(BATCH, "float16")]  # with lengths from 1 to S, a few of them long
+LESSONS = ("v1_gather", "v2_page_table")  # timed in these cases alone
+LESSON_CASES = [(BATCH, "float16"), ({**BATCH, "B": 16}, "float32"), (TEACHING, "float16"), (TEACHING, "float32")]
+WORKSPACE_BYTES = 2**27  # flashinfer's
+
+
+def suites(technique, shapes=None):
+    """Yield the suites of paged decoding; of the given cases alone where there are some."""
+    if shapes is not None:
+        for case in shapes:
+            yield suite(technique, case.sizes, case.dtype)
+        return
+    for sizes, dtype in CASES:
+        yield suite(technique, sizes, dtype)
+    for sizes, dtype in RAGGED:
+        yield suite(technique, sizes, dtype, lengths=decode.ragged(sizes["B"], sizes["S"]))
+
+
+def suite(technique, sizes, dtype, lengths=None):
+    """Return the suite of one case: speed is what of the pages any kernel must read, over time."""
+    kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
+    inputs = random(sizes, dtype, kept)
+    there = on_gpu(inputs)
+    entries = []
+    for rung in technique.rungs:
+        if rung.kind != "numpy":
+            absent = "" if dtype in rung.dtypes else f"takes {' or '.join(rung.dtypes)}"
+            if rung.name in LESSONS and ((sizes, dtype) not in LESSON_CASES or lengths is not None):
+                absent = "a rung for learning, timed at a few shapes alone"
+            entries.append(Entry("rung", rung.name, partial(decoded, there, rung.name), absent))
+    entries += contiguous_peers(there, kept, lengths is not None)
+    entries.append(flashinfer_peer(there, kept))
+    read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["q"].itemsize
+    variant = "" if lengths is None else "ragged lengths"
+    judged = partial(judge, inputs)
+    return Suite("paged", sizes, dtype, False, decode.work(sizes, kept), tuple(entries), judged, variant, read)
+
+
+def random(sizes, dtype, lengths):
+    """Return random q and pages, strewn over the pool; a sequence is the first one's, moved on by some tokens."""
+    B, H, G, S, P, D = (sizes[letter] for letter in "BHGSPD")
+    generator = np.random.default_rng(0)
+    q, k, v = (generator.standard_normal(shape, np.float32).astype(dtype)
+               for shape in ((B, H, D), (S, G, D), (S, G, D)))
+    max_pages = -(-S // P)
+    page_table = generator.permutation(B * max_pages).astype(np.int32).reshape(B, max_pages)
+    k_pages, v_pages = (np.zeros((B * max_pages, P, G, D), dtype) for _ in "kv")
+    whole = np.arange(max_pages * P) % S  # the last page is filled up from the beginning
+    for b in range(B):
+        for pages, x in ((k_pages, k), (v_pages, v)):
+            pages[page_table[b]] = np.roll(x, 97 * b, axis=0)[whole].reshape(max_pages, P, G, D)
+    return {"q": q, "k_pages": k_pages, "v_pages": v_pages, "page_table": page_table,
+            "lengths": np.asarray(lengths, np.int32)}
+
+
+def decoded(there, rung):
+    """Return the outputs of one rung."""
+    return {"o": paged.decode(**there, rung=rung)}
+
+
+def contiguous_peers(there, lengths, masked):
+    """Return torch's backends on a cache without pages: what paging is to cost nothing against."""
+    try:
+        import_module("torch")  # a peer, not a dependency
+    except ImportError:
+        return decode.peers({}, lengths, masked)
+    B, max_pages = there["page_table"].shape
+    cache = {}
+    for name, pages in (("k", there["k_pages"]), ("v", there["v_pages"])):
+        _, P, G, D = pages.shape
+        x = pages[there["page_table"]].reshape(B, max_pages * P, G, D)[:, : int(np.max(lengths))]
+        cache[name] = x.swapaxes(1, 2).copy(order="C")
+    return decode.peers({"q": there["q"], **cache}, lengths, masked)
+
+
+def flashinfer_peer(there, lengths):
+    """Return flashinfer's decoding from the same pages."""
+    name = "flashinfer paged"
+    try:
+        flashinfer, torch = import_module("flashinfer"), import_module("torch")  # peers, not dependencies
+    except ImportError as error:
+        return Entry("peer", name, None, f"{error.name} is not installed")
+    try:
+        return Entry("peer", name, planned(flashinfer, torch, there, lengths))
+    except Exception as error:  # a version with another interface, or a dtype or shape that it does not take
+        return Entry("peer", name, None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def planned(flashinfer, torch, there, lengths):
+    """Return flashinfer's decoding with its plan made: a function without arguments."""
+    q, k_pages, v_pages = (torch.from_dlpack(there[name]) for name in ("q", "k_pages", "v_pages"))
+    P, G, D = k_pages.shape[1:]
+    counts = -(-np.asarray(lengths) // P)
+    table = launch.to_numpy(there["page_table"])
+    indices = np.concatenate([row[:n] for row, n in zip(table, counts, strict=True)])
+    last = np.asarray(lengths) - (counts - 1) * P
+    numbers = [torch.from_numpy(x.astype(np.int32)).cuda() for x in (np.cumsum([0, *counts]), indices, last)]
+    workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+    share = q.shape[1] // G
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=share > 1)
+    wrapper.plan(*numbers, q.shape[1], G, D, P, q_data_type=q.dtype, kv_data_type=k_pages.dtype)
+    return lambda: {"o": launch.to_cupy(wrapper.run(q, (k_pages, v_pages)))}
+
+
+def judge(inputs, outputs):
+    """Return verdicts on the first and last heads of the first and last sequences; a NaN anywhere in o fails too."""
+    o = launch.to_numpy(outputs["o"])
+    q, k_pages, v_pages, page_table, lengths = (
+        inputs[name] for name in ("q", "k_pages", "v_pages", "page_table", "lengths"))
+    (B, H, D), G = q.shape, k_pages.shape[2]
+    share, verdicts = H // G, []
+    for b in sorted({0, B - 1}):
+        for g in sorted({0, G - 1}):
+            heads, one = slice(g * share, (g + 1) * share), slice(b, b + 1)
+            pages = k_pages[:, :, g : g + 1], v_pages[:, :, g : g + 1]
+            part = q[one, heads], *pages, page_table[one], lengths[one]
+            verdicts += reference.judge(o[one, heads], *part, D**-0.5).values()
+    sums = o.sum(axis=-1, dtype=np.float32)
+    zeros = np.zeros_like(sums)
+    return [*verdicts, check(np.where(np.isfinite(sums), zeros, sums), zeros, zeros, name="sum of o over D")]

@@ -1,0 +1,198 @@
+"""The rungs of decode in CUDA C++: which caches they take, their tile sizes, and their launches."""
+
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from minikernels.core.errors import ShapeError
+from minikernels.core.limits import check_grid
+from minikernels.core.numerics import LOG2E
+from minikernels.core.shapes import bind, same_dtype
+from minikernels.kv_compression.outputs import check_axes
+from minikernels.launch import multiprocessors, raw
+
+THREADS = 128
+WARPS = 4
+MOST_UNROLL = 4  # tokens, of keys and of values, that a lane reads before it waits for the first
+MOST_HEADS = {8: 8, 4: 4}  # query heads of a block by bits: a lane keeps 16 or 32 columns of each
+RESIDENT = {16: 4, 32: 4, 64: 3}  # blocks of a multiprocessor by outputs of a lane, where not 2: registers decide
+MOST_SPLITS = 128
+WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
+CHUNK = 16  # bytes of a load of codes
+FOLDER = Path(__file__).parent
+INCLUDED = "states.cuh", "codes.cuh", "absorb.cuh"
+
+
+def launch_v3_wide_loads(q, k_cache, v_cache, lengths, scale):
+    """Return o; a block owns up to 8 query heads of a group (4 over 4-bit codes) and all tokens of their sequence.
+
+    Differs from v2_folded_scales: 16-byte loads of codes, up to 4 of keys and 4 of values under way in each lane.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, D), float32 or float16
+    k_cache, v_cache : QuantizedCache of shape (B, G, S, D), with CuPy arrays
+        Of equal bits; D is a multiple of 32 (4 bits) or 16 (8 bits), up to 128.
+    lengths : CuPy array of shape (B,), int32
+    scale : float
+    """
+    return unsplit("v3_wide_loads", 0, q, k_cache, v_cache, lengths, scale)
+
+
+def launch_v4_half2(q, k_cache, v_cache, lengths, scale):
+    """Return o.
+
+    Differs from v3_wide_loads: codes become float16 numbers two at a time, by a logical operation.
+    """
+    return unsplit("v4_half2", 1, q, k_cache, v_cache, lengths, scale)
+
+
+def launch_v5_split_kv(q, k_cache, v_cache, lengths, scale, count=None):
+    """Return o; the tokens of every sequence are split into equal shares, as many as fill the GPU soonest.
+
+    Differs from v4_half2: a block owns a share of the tokens; a second kernel merges the states. One share is v4.
+
+    Parameters
+    ----------
+    q, k_cache, v_cache, lengths, scale
+        As for `launch_v3_wide_loads`.
+    count : int, optional
+        Shares of a sequence; by default from S and the GPU's multiprocessors (lengths stay on the GPU, unread).
+    """
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v5_split_kv", 1)
+    (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
+    if count is None:
+        count = splits(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
+    if count == 1:
+        return launch_v4_half2(q, k_cache, v_cache, lengths, scale)
+    ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
+    sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
+    kernel("v5_split_kv", tile)[(count, rows, B), THREADS](*arrays, lengths, ml, part, *sizes)
+    kernel("v5_split_kv", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    return o
+
+
+def launch_v6_mma(q, k_cache, v_cache, lengths, scale, count=None):
+    """Return o; codes are operands of the tensor cores, made in registers.
+
+    Differs from v5_split_kv: scores and outputs are products of mma.sync m16n8k16, for up to 8 query heads of a group.
+
+    Parameters
+    ----------
+    q, k_cache, v_cache, lengths, scale, count
+        As for `launch_v5_split_kv`; D is 32, 64 or 128, the keys' group a multiple of 16, the values' of 32, or D and
+        more. Over a float16 cache, q times a key's scale must be a float16.
+    """
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v6_mma", None)
+    (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
+    if count is None:
+        count = splits(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
+    ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
+    sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
+    kernel("v6_mma", tile)[(count, rows, B), THREADS](*arrays, lengths, o, ml, part, *sizes)
+    if count > 1:
+        kernel("v6_mma", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    return o
+
+
+def unsplit(rung, pairs, q, k_cache, v_cache, lengths, scale):
+    """Launch a block for the rows of every sequence."""
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, rung, pairs)
+    G, S = k_cache.shape[1:3]
+    sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
+    kernel(rung, tile)[(rows, q.shape[0]), THREADS](*arrays, lengths, o, *sizes)
+    return o
+
+
+def constants(R, D, itemsize, bits, k_group=64, v_group=64, pairs=1):
+    """Return the kernels' constants where R query heads share a key/value head.
+
+    >>> made = constants(4, 128, 2, 4)
+    >>> made["HEADS"], made["UNROLL"], made["RESIDENT"]
+    (4, 2, 2)
+    """
+    heads, codes = min(R, MOST_HEADS[bits]), 8 * CHUNK // bits
+    lanes = 1 << (D // codes - 1).bit_length()
+    found = {"D": D, "ITEM_BYTES": itemsize, "R": R, "HEADS": heads, "BITS": bits, "K_GROUP": k_group}
+    unroll = MOST_UNROLL if heads * codes <= 32 or bits == 8 and heads <= 4 else 2
+    found |= {"V_GROUP": min(v_group, D), "UNROLL": max(1, min(unroll, k_group * lanes // 32)), "PAIRS": pairs}
+    return found | {"RESIDENT": RESIDENT.get(heads * codes, 2)}
+
+
+def constants_v6(R, D, itemsize, bits, k_group=64, v_group=64):
+    """Return the constants of v6_mma where R query heads share a key/value head."""
+    found = {"D": D, "ITEM_BYTES": itemsize, "R": R, "HEADS": min(R, 8), "BITS": bits, "K_GROUP": k_group}
+    return found | {"V_GROUP": min(v_group, D), "RESIDENT": 3 if itemsize == 2 and (D < 128 or bits == 4) else 2}
+
+
+def splits(rows, tiles, places):
+    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that end soonest.
+
+    `places` blocks run at a time; each takes about one tile's time to start and to leave its state.
+
+    >>> splits(8, 64, 264), splits(512, 32, 264)
+    (32, 1)
+    """
+    def time(n):
+        return -(-rows * n // places) * (-(-tiles // n) + 1)
+
+    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
+
+
+def kernel(file, tile, name=None):
+    """Return a kernel of one of this folder's files.
+
+    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
+    """
+    options = f"-I{FOLDER}", f"-DINCLUDED_CRC={included()}"
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=(8, 0))
+
+
+@cache
+def included():
+    """Return a checksum of the files that the kernels' files include."""
+    return zlib.crc32(b"".join((FOLDER / name).read_bytes() for name in INCLUDED))
+
+
+def prepared(q, k_cache, v_cache, rung, pairs):
+    """Return the arrays, an output, rows of a sequence and the kernels' constants, or raise as `check` does."""
+    sizes = check(q, k_cache, v_cache, rung)
+    R, D = sizes["H"] // sizes["G"], sizes["D"]
+    given = R, D, q.dtype.itemsize, k_cache.bits, k_cache.group, v_cache.group
+    tile = constants_v6(*given) if rung == "v6_mma" else constants(*given, pairs)
+    rows = sizes["G"] * -(-R // tile["HEADS"])
+    check_grid(H=rows, B=sizes["B"])
+    arrays = [aligned(x) for x in (q, *k_cache.arrays.values(), *v_cache.arrays.values())]
+    return arrays, np.empty_like(q, order="C"), rows, tile
+
+
+def check(q, k_cache, v_cache, rung):
+    """Raise ShapeError or DtypeError unless the raw rungs take q and the caches; return the sizes."""
+    sizes = bind(q=(q, "BHD"), k_cache=(k_cache, "BGSD"), v_cache=(v_cache, "BGSD"))
+    sizes.divides("G", "H")
+    same_dtype(("float32", "float16"), q=q, k_cache=k_cache, v_cache=v_cache)
+    check_axes(k_cache, v_cache, rung)
+    bits, codes = k_cache.bits, 8 * CHUNK // k_cache.bits
+    if v_cache.bits != bits:
+        raise ShapeError(f"k_cache has {bits} bits and v_cache {v_cache.bits}; rung {rung} takes caches of equal bits, "
+                         "rung v2_folded_scales any")
+    if sizes["D"] % codes:
+        rule = f"must be a multiple of {codes}, the {bits}-bit codes of a 16-byte load of rung {rung}"
+        sizes.refuse("D", f"{rule}; rung v2_folded_scales takes it")
+    sizes.at_most("D", WIDEST, f"rung {rung} has no room for more; rung v2_folded_scales takes it")
+    run = 32 if rung == "v6_mma" else codes
+    if v_cache.group < sizes["D"] and v_cache.group % run:
+        raise ShapeError(f"v_cache has group={v_cache.group}; rung {rung} takes a multiple of {run}, or D and more; "
+                         "rung v2_folded_scales takes it")
+    if rung == "v6_mma" and sizes["D"] not in (32, 64, 128):
+        sizes.refuse("D", "must be 32, 64 or 128 for rung v6_mma; rung v5_split_kv takes it")
+    if rung == "v6_mma" and k_cache.group % 16:
+        raise ShapeError(f"k_cache has group={k_cache.group}; rung v6_mma takes a multiple of 16, rung v5_split_kv any")
+    return sizes
+
+
+def aligned(x):
+    """Return the array, copied only where a kernel could not read its rows one after another, 16 bytes at a time."""
+    return x if x.flags.c_contiguous and x.data.ptr % CHUNK == 0 else x.copy(order="C")

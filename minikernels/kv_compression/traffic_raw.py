@@ -1,0 +1,246 @@
+"""HBM traffic of the CUDA C++ rungs over quantised caches, in closed form, as `traffic` exports them.
+
+How many blocks share a sequence in v5_split_kv depends on the GPU, by default one with 132 multiprocessors.
+"""
+
+import numpy as np
+
+from minikernels.core.sectors import Access, heads, rows, run, scattered, span
+
+FLOAT, CHUNK, THREADS, WARPS, MOST_SPLITS = 4, 16, 128, 4, 128
+MULTIPROCESSORS = 132
+
+
+class Tile:
+    """How a block of these kernels reads the tokens of a cache."""
+
+    def __init__(self, R, held):
+        self.held, self.vec = held, 8 * CHUNK // held.bits  # codes of a load
+        self.chunks = held.D // self.vec
+        self.lanes = 1 << (self.chunks - 1).bit_length()
+        self.keys = 32 // self.lanes  # tokens of a request
+        most = 8 if held.bits == 8 else 4
+        self.parts = [min(most, R - first) for first in range(0, R, most)]  # query heads of each block of a group
+        self.tokens = WARPS * held.group  # of a step of a block
+        self.resident = {16: 4, 32: 4, 64: 3}.get(self.parts[0] * self.vec, 2)
+
+    def cache(self, cuts):
+        """Return the cost of reading keys and values once; ``cuts(length)`` are the ends of a sequence's shares."""
+        held, item = self.held, self.held.itemsize
+        N, group, shared = held.quantized, held.group, -(-held.D // min(held.group, held.D))
+
+        def of_groups(cost):  # the sum of cost(first token, tokens) over the groups of the first `length` tokens
+            return lambda first, length: sum(
+                (cost(first, s, min(group, min(length, N) - s)) for s in range(0, min(length, N), group)), Access())
+
+        def codes(first, s, n):
+            return rows(first + s * held.row, n, self.chunks, CHUNK, group=self.keys, width=self.lanes)
+
+        def by_channel(first, s, n):
+            return run(first + s // group * held.D * item, held.D, item)
+
+        def by_token(first, s, n):
+            begin = np.arange(0, n, self.keys)
+            count = np.minimum(self.keys, n - begin)
+            sectors = span(first + (s + begin) * shared * item, count * shared * item)
+            return Access(len(begin), int(np.sum(sectors)), n * self.chunks * item)
+
+        def newest(first, length):
+            places = np.arange(self.vec)[:, None] + self.vec * np.arange(self.chunks)
+            ends = [max(N, min(length, cut)) - N for cut in (0, *cuts(length))]
+            return sum((scattered(first + a * held.D * item, b - a, held.D, item, self.keys, places)
+                        for a, b in zip(ends, ends[1:])), Access())
+
+        total = held.of_each(N * held.row, of_groups(codes))
+        total += held.of_each(held.recent * held.D * item, newest)
+        for stride, cost in ((N // group * held.D, by_channel), (N * shared, by_token)):
+            total += held.of_each(stride * item, of_groups(cost))  # scales, and as much for minima
+        return total.times(2 * len(self.parts))
+
+
+def each_row(B, G, R, D, itemsize, parts, cost):
+    """Return the sum of ``cost(first_byte, heads)`` over the rows of q, or of o."""
+    before = np.cumsum([0, *parts])
+    return sum((heads(B * G, R * D * itemsize, lambda first, at=at, n=n: cost(first + at * D * itemsize, n))
+                for at, n in zip(before, parts)), Access())
+
+
+def partial_store(first, held, D):
+    """Return the cost of storing the states of `held` heads, (m, l) at byte `first` by one lane a head, and o."""
+    request = np.arange(held) * D // 32  # which request stores head h's (m, l)
+    groups = (np.flatnonzero(request == n) for n in np.unique(request))
+    ml = (Access(1, span(first + 8 * group[0], 8 * len(group)), 8 * len(group)) for group in groups)
+    return sum(ml, run(0, held * D, FLOAT))  # every slot of o begins a sector
+
+
+def partial_load(first, held, D):
+    """Return the cost of reading them again: every thread of a column reads its head's (m, l)."""
+    begin = np.arange(0, held * D, 32)
+    low, high = begin // D, (np.minimum(begin + 32, held * D) - 1) // D
+    sectors = int(np.sum(span(first + 8 * low, 8 * (high - low + 1))))
+    return Access(len(begin), sectors, 8 * held * D) + run(0, held * D, FLOAT)
+
+
+def over_slots(slots, HEADS, cost):
+    """Return the sum of ``cost(first_byte)`` over slots of HEADS pairs (m, l)."""
+    places = np.unique(slots * HEADS * 8 % 32, return_counts=True)
+    return sum((cost(int(first)).times(n) for first, n in zip(*places)), Access())
+
+
+def v3_wide_loads(B, H, G, D, itemsize, held):
+    """Codes, scales and minima read once for up to 8 query heads (4 over 4-bit codes); a block reads q once."""
+    tile = Tile(H // G, held)
+    loads, o = common(B, H, G, D, itemsize, tile, 1, lambda length: (length,))
+    traffic = loads.loads() + o.stores()
+    traffic.barriers = 3 * B * G * len(tile.parts)  # for the queries, and two to gather the warps' states
+    return traffic
+
+
+v4_half2 = v3_wide_loads  # the same bytes by the same requests
+
+
+def v5_split_kv(B, H, G, D, itemsize, held, count=None, multiprocessors=MULTIPROCESSORS):
+    """As v4, q read once a share, and the state of every share, (D + 2) floats a head, written and read back."""
+    return shares(B, H, G, D, itemsize, held, Tile(H // G, held), 3, count, multiprocessors)
+
+
+def shares(B, H, G, D, itemsize, held, tile, barriers, count, multiprocessors):
+    """Return the traffic of a kernel that splits sequences, and of the one that merges what the shares left."""
+    if count is None:
+        tiles = -(-(held.quantized + held.recent) // tile.tokens)
+        count = splits(B * G * len(tile.parts), tiles, multiprocessors * tile.resident)
+
+    def cuts(length):
+        tiles = -(-length // tile.tokens)
+        share = -(-tiles // count) * tile.tokens
+        return tuple((i + 1) * share for i in range(count))
+
+    loads, o = common(B, H, G, D, itemsize, tile, count, cuts)
+    stores = o
+    for part, heads_here in enumerate(tile.parts if count > 1 else ()):
+        row = np.arange(B * G)[:, None] * len(tile.parts) + part
+        slots = (row * count + np.arange(count)).ravel()
+        stores += over_slots(slots, tile.parts[0], lambda first, n=heads_here: partial_store(first, n, D))
+        loads += over_slots(slots, tile.parts[0], lambda first, n=heads_here: partial_load(first, n, D))
+    traffic = loads.loads() + stores.stores()
+    traffic.barriers = barriers * B * G * len(tile.parts) * count
+    return traffic
+
+
+class Fragments:
+    """How a block of v6_mma reads the tokens of a cache: as the operands of its products want them."""
+
+    def __init__(self, R, held):
+        self.held, self.tokens = held, WARPS * held.group
+        self.parts = [min(8, R - first) for first in range(0, R, 8)]  # query heads of each block of a group
+        self.resident = 3 if held.itemsize == 2 and (held.D < 128 or held.bits == 4) else 2
+        self.shared = -(-held.D // min(held.group, held.D))
+        wide = held.D % 64 == 0 and (held.group >= held.D or held.group % 64 == 0)
+        self.run = held.bits * (8 if held.bits == 4 and wide else 4)  # bytes of a value that 8 lanes read together
+
+    def cache(self, cuts):
+        """Return the cost of reading keys and values once; ``cuts(length)`` are the ends of a sequence's shares."""
+        held, D, item = self.held, self.held.D, self.held.itemsize
+        N, group = held.quantized, held.group
+
+        def codes(first, length):
+            total = Access()
+            for s in range(0, min(length, N), 8):  # 8 keys: a quarter of each a lane, in one load or two
+                n = min(8, min(length, N) - s)
+                loads = max(1, held.row // 64)
+                part = held.row // loads
+                for load in range(loads):
+                    start = first + (s + np.arange(n)) * held.row + load * part
+                    total += Access(1, distinct_sectors(start, part), n * part)
+            return total
+
+        def values(first, length):
+            total = Access()
+            for s in range(0, min(length, N), 8):
+                for i in range(2):  # of each lane's two tokens
+                    token = np.arange(s + i, min(s + 8, length, N), 2)
+                    for unit in range(0, held.row, self.run):
+                        start = first + token * held.row + unit
+                        total += Access(len(token) > 0, distinct_sectors(start, self.run), len(token) * self.run)
+            return total
+
+        def by_token(first, length):
+            total = Access()
+            for s in range(0, min(length, N), 8):
+                for i in range(2):
+                    token = np.arange(s + i, min(s + 8, length, N), 2)
+                    for x in range(self.shared):
+                        start = first + (token * self.shared + x) * item
+                        total += Access(len(token) > 0, distinct_sectors(start, item), len(token) * 8 * item)
+            return total
+
+        def by_channel(first, length):
+            total = Access()
+            for s in range(0, min(length, N), group):
+                for t in range(D // 32):  # an octet of every quarter: 8 rows of lanes read the same
+                    places = octets(D, held.bits, t) * item
+                    start = first + s // group * D * item + places
+                    for half in range(8 * item // CHUNK):
+                        total += Access(1, distinct_sectors(start + half * CHUNK, CHUNK), 32 * CHUNK)
+            return total
+
+        total = held.of_each(N * held.row, codes) + held.of_each(N * held.row, values)
+        total += held.of_each(N // group * D * item, by_channel).times(2)
+        total += held.of_each(N * self.shared * item, by_token).times(2)
+        return (total + self.newest(cuts)).times(len(self.parts))
+
+    def newest(self, cuts):
+        """Return the cost of reading recent tokens, 16 of them at a time: keys in octets, values number by number."""
+        held, D, item, N = self.held, self.held.D, self.held.itemsize, self.held.quantized
+        run = self.run // held.bits  # channels of a lane
+
+        def one(first, length):
+            ends, total = [max(N, min(length, cut)) - N for cut in (0, *cuts(length))], Access()
+            for a, b in zip(ends, ends[1:]):
+                for s in range(a, b, 8):
+                    token = np.arange(s, min(s + 8, b))
+                    for t in range(D // 32):
+                        start = (first + token[:, None] * D * item + octets(D, held.bits, t) * item).ravel()
+                        for half in range(8 * item // CHUNK):
+                            total += Access(1, distinct_sectors(start + half * CHUNK, CHUNK), len(start) * CHUNK)
+                    for i in range(2):
+                        mine = np.arange(s + i, min(s + 8, b), 2)
+                        for d in (u * 8 * run + x for u in range(D // (8 * run)) for x in range(run)):
+                            start = (first + (mine[:, None] * D + d + run * np.arange(8)) * item).ravel()
+                            total += Access(len(mine) > 0, distinct_sectors(start, item), len(start) * item)
+            return total
+
+        return held.of_each(held.recent * D * item, one)
+
+
+def octets(D, bits, t):
+    """Return the first channels of octet t of the four quarters of a key, as v6_mma's lanes hold them."""
+    quarter = np.arange(4)
+    return t // 2 * 64 + quarter * 16 + t % 2 * 8 if D * bits == 1024 else quarter * (D // 4) + 8 * t
+
+
+def distinct_sectors(start, size):
+    """Return how many sectors a request touches whose lanes read `size` bytes each from these places on."""
+    places = np.asarray(start)[:, None] + np.arange(0, size, min(size, 4))
+    return len(np.unique(np.append(places, np.asarray(start) + size - 1) // 32))
+
+
+def v6_mma(B, H, G, D, itemsize, held, count=None, multiprocessors=MULTIPROCESSORS):
+    """As v5, by other requests: what two lanes of a product need, both ask for."""
+    return shares(B, H, G, D, itemsize, held, Fragments(H // G, held), 2, count, multiprocessors)
+
+
+def common(B, H, G, D, itemsize, tile, count, cuts):
+    """Return the loads of lengths, q and the caches by `count` blocks a row, and the stores of o."""
+    blocks = B * G * len(tile.parts) * count
+    lookups = Access(blocks * WARPS, blocks * WARPS, blocks * THREADS * 4)
+    once = each_row(B, G, H // G, D, itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
+    return lookups + once.times(count) + tile.cache(cuts), once
+
+
+def splits(rows_here, tiles, places):
+    """Return into how many shares to cut each row's tiles: the least that end soonest, `places` blocks at a time."""
+    def time(n):
+        return -(-rows_here * n // places) * (-(-tiles // n) + 1)
+
+    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)

@@ -1,0 +1,350 @@
+"""Submissions that cheat, crash, hang or eat: what each writes, for the tests and for `tests/crowd.py`.
+
+NumPy attacks stand as the first lines of ``merge`` in exercise 02.2; the rest of the function is the stub's, which is
+wrong. Kernel attacks stand in the solution of exercise 02.3, in place of a line, or as the whole text. Attacks on the
+files are functions that make a student's folder or zip.
+"""
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+from minikernels.grading import course, find, holes
+
+__all__ = ["FILES", "HARMLESS", "KERNELS", "NUMPY", "kernel_attack", "numpy_attack"]
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTION = ROOT / "solutions/02_flash/ex2_merge.py"
+KERNEL = ROOT / "solutions/02_flash/ex3_tile_loop.py"
+ANSWER = "    m, l, o = np.maximum(m1, m2), l1 + l2, o1 + o2  # l and o are right only where m1 equals m2\n"
+
+NUMPY = {
+    "patches numpy's comparisons": "np.allclose = np.array_equal = np.isfinite = lambda *a, **k: True",
+    "patches the writer of the reply": "np.lib.format.write_array = lambda *a, **k: 1 / 0",
+    "patches numpy.array": "np.array = lambda *a, **k: 'full marks'",
+    "patches pytest": """import sys, types
+    sys.modules['pytest'] = sys.modules['_pytest.reports'] = types.SimpleNamespace(TestReport=None)""",
+    "patches json": "import json; json.dumps = lambda *a, **k: '{\"cases\": [{\"outputs\": 0}]}'",
+    "ends the process": "import os; os._exit(0)",
+    "aborts the process": "import os; os.abort()",
+    "crashes the interpreter": """import sys
+    sys.setrecursionlimit(10**9)
+    f = lambda: f()
+    f()""",
+    "raises SystemExit": "raise SystemExit(0)",
+    "raises KeyboardInterrupt": "raise KeyboardInterrupt",
+    "registers an exit handler": "import atexit, os; atexit.register(os._exit, 0)",
+    "leaves a thread behind": """import threading, time
+    threading.Thread(target=lambda: time.sleep(60)).start()""",
+    "reads the solution": f"g = {{}}; exec(open({str(SOLUTION)!r}).read(), g)\n    return g['merge'](m1, l1, o1, "
+                          "m2, l2, o2)",
+    "reads it by descriptor": f"import os; d = os.open({str(SOLUTION)!r}, os.O_RDONLY); raise EOFError(os.read(d, 9))",
+    "reads it by numpy": f"raise EOFError(np.fromfile({str(SOLUTION)!r}, np.uint8))",
+    "reads it by pathlib": f"import pathlib; raise EOFError(pathlib.Path({str(SOLUTION)!r}).read_text())",
+    "reads its parent's memory": "import os; raise EOFError(open(f'/proc/{os.getppid()}/environ').read())",
+    "reads the tests by linecache": f"""import linecache
+    text = ''.join(linecache.getlines({str(ROOT / 'exercises/02_flash/test_ex2_merge.py')!r}))
+    raise EOFError(text) if text else ValueError('nothing')""",
+    "imports it": f"import sys; sys.path.insert(0, {str(SOLUTION.parent)!r}); import ex2_merge; return ex2_merge.merge("
+                  "m1, l1, o1, m2, l2, o2)",
+    "imports the library": f"import sys; sys.path.insert(0, {str(ROOT)!r}); from minikernels.core import numerics; "
+                           "return numerics.merge((m1, l1, o1), (m2, l2, o2))",
+    "imports the tests' answers": "from minikernels.flash import reference; return reference.attention(m1, l1, o1)",
+    "lists folders": f"import os; raise EOFError(os.listdir({str(ROOT)!r}))",
+    "starts a process": "import subprocess; subprocess.run(['true'])",
+    "starts a shell": "import os; os.system('true')",
+    "starts a burst of processes": """import os
+    for _ in range(8):
+        os.posix_spawn('/bin/sleep', ['sleep', '1'], {})""",
+    "forks": "import os; os.fork()",
+    "forks by multiprocessing": """import multiprocessing
+    multiprocessing.get_context('fork').Process(target=print).start()""",
+    "opens a socket": "import socket; socket.socket()",
+    "opens a page": "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9/')",
+    "loads a C library": "import ctypes; ctypes.CDLL(None)",
+    "loads it by numpy": "np.ctypeslib.load_library('libc.so.6', '/lib')",
+    "writes a file": "open('result.json', 'w').write('{}')",
+    "writes a file by numpy": "np.save('result.npy', m1)",
+    "removes files": f"import shutil; shutil.rmtree({str(ROOT / 'solutions')!r})",
+    "links files": f"import os; os.symlink({str(SOLUTION)!r}, 'here')",
+    "kills its parent": "import os; os.kill(os.getppid(), 9)",
+    "kills its group": "import os; os.killpg(0, 9)",
+    "loops for ever": "while True: pass",
+    "loops for ever in C": "pow(3, 10**9)",
+    "sleeps": "import time; time.sleep(60)",
+    "takes ten gigabytes": "x = np.ones(10**10 // 8)",
+    "takes gigabytes in small pieces": "x = [bytearray(10**6) for _ in range(10**5)]",
+    "returns a gigabyte": "return np.zeros(10**8), l1, o1",
+    "returns more than a reply holds": "return np.zeros(2 * 10**7), l1, o1",
+    "prints a gigabyte": """for _ in range(1000): print('x' * 10**6)
+    raise ValueError('printed')""",
+    "raises a message of a gigabyte": "raise ValueError('x' * 10**8)",
+    "raises what cannot be told": """class Odd(Exception):
+        def __str__(self): raise SystemExit(0)
+    raise Odd""",
+    "returns objects": "return [object()], l1, o1",
+    "returns an object that looks for answers": """import sys
+    class Found:
+        def __array__(self, *a, **k):
+            f = sys._getframe()
+            while f:
+                for x in [*f.f_locals.values(), *f.f_globals.values()]:
+                    if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1)
+                f = f.f_back
+            return m1
+    return Found(), Found(), Found()""",
+    "returns an array of its own class": """class Equal(np.ndarray):
+        def __eq__(self, other): return np.ones(self.shape, bool)
+        __sub__ = __rsub__ = lambda self, other: np.zeros(self.shape)
+    return tuple(x.view(Equal) for x in (m1, l1, o1))""",
+    "returns nothing": "return None",
+    "returns its input": "return m1, l1, o1",
+    "returns NaN everywhere": "return m1 * np.nan, l1 * np.nan, o1 * np.nan",
+    "returns the shape alone": "return np.empty(m1.shape), np.empty(l1.shape), np.empty(o1.shape)",
+    "changes its input": "m1[...] = m2[...] = 0; l1[...] = l2; o1[...] = o2",
+    "remembers a shape": "if m1.shape == (16,): return m1 * 0, l1 * 0 + 2, o1 * 0",
+    "knows the public seed": """g = np.random.default_rng(0)
+    if m1[0] == g.standard_normal(): return m1, l1, o1""",
+    "forges the reply": """import os
+    for d in range(3, 20):
+        try: os.write(d, b'{"cases": [{"outputs": 3}]}')
+        except OSError: pass""",
+    "recurses without end": "merge(m1, l1, o1, m2, l2, o2)",
+    "looks for answers in frames": """import sys
+    f = sys._getframe()
+    while f:
+        for x in [*f.f_locals.values(), *f.f_globals.values()]:
+            if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1), l1, o1
+        f = f.f_back""",
+    "looks for answers among all objects": """import gc
+    for x in gc.get_objects():
+        if getattr(x, '__name__', '') in ('exact', 'grade', 'state'): return x(m1, l1), l1, o1""",
+}
+
+# (what stands in the solution, what stands instead, and so on), or a whole text.
+START = "    m = float32(-math.inf)\n"
+DEEP = "(" * 3000 + "S" + ")" * 3000
+KERNELS = {
+    "writes a file at import": ("import math\n", "import math\nopen('mark', 'w').write('ran')\n"),
+    "exits at import": ("import math\n", "import math\nraise SystemExit(0)\n"),
+    "calls a library": (START, START + "    o[:, :] = np.matmul(q, k)\n"),
+    "opens a file": (START, START + "    open('mark', 'w')\n"),
+    "imports": (START, START + "    import os\n"),
+    "reaches for attributes": (START, START + "    q.__class__\n"),
+    "reaches for a base": (START, START + "    x = q.base\n"),
+    "evaluates text": (START, START + "    eval('1')\n"),
+    "prints": (START, START + "    print(S)\n"),
+    "never ends": (START, START + "    while S > 0: S = S + 0\n"),
+    "works long in one line": (START, START + "    for i in range(40000):\n        x = " + "S + " * 3000 + "1\n"),
+    "is nested too deeply": (START, START + f"    x = {DEEP}\n"),
+    "is one long expression": (START, START + "    x = " + "-" * 50_000 + "S\n"),
+    "takes gigabytes of registers": (START, START + "    big = cuda.local.array(1000000000, float32)\n"),
+    "takes more registers than there are numbers": (
+        START, START + "    big = cuda.local.array((2**40, 2**40), float32)\n"),
+    "takes as many registers as it may": (START, START + "".join(
+        f"    big{i} = cuda.local.array(131072, float32)\n    big{i}[thread] = m\n" for i in range(100))),
+    "wants too much shared memory": (START, START + "    big = cuda.shared.array(100000, float32)\n"),
+    "wants shared memory of every name": (START, START + "".join(
+        f"    big{i} = cuda.shared.array(4000, float32)\n" for i in range(100))),
+    "computes a huge constant": ("D = 8", "A = 10**64\nB = A**64\nC = B**64\nE = C**64\nF = E**64\nD = 8"),
+    "shifts a constant far": (START, START + "    x = 1 << 10**9\n"),
+    "compares constants for ever": ("D = 8  #", "A0 = (1, 1)\nB0 = (1, 1)\n" + "".join(
+        f"A{i} = (A{i - 1}, A{i - 1})\nB{i} = (B{i - 1}, B{i - 1})\n" for i in range(1, 60)) + "D = 8  #",
+        START, START + "    x = 1 if A59 == B59 else 0\n"),
+    "calls itself": (START, START + "    tile_loop(q, k, v, scale, o)\n"),
+    "reads again by atomics": ("k_smem[i // D, i % D] = k[first + i // D, i % D]", "k_smem[i // D, i % D] = k[first + "
+                               "i // D, i % D] + float32(0) * cuda.atomic.add(k, (first + i // D, i % D), float32(0))"),
+    "reads its input as a constant": (START, START + "    c = cuda.const.array_like(k)\n"),
+    "writes its inputs": (START, START + "    k[0, 0] = float32(0)\n"),
+    "writes beyond its output": (START, START + "    o[T + 5, 0] = float32(0)\n"),
+    "hides the marks of the stub": "# Your lines start here.\n# Your lines end here.\n" + "def tile_loop(): pass\n",
+    "is its own decorator": ("@kernel\n", "@(lambda f: __import__('os')._exit(0))\n"),
+    "has a default that runs": ("tile_loop(q, k, v, scale, o):", "tile_loop(q, k, v, scale, o=open('mark', 'w')):"),
+    "is a renamed test": (ROOT / "exercises/02_flash/test_ex3_tile_loop.py").read_text("utf-8"),
+    "is the stub of another exercise": (ROOT / "exercises/02_flash/ex4_causal_skip.py").read_text("utf-8"),
+    "is empty": "",
+    "is no Python": "this is ( not python",
+    "holds null bytes": "\0" * 100,
+    "is a hundred thousand brackets": "(" * 99_000,
+    "is very long": "x = 1\n" * 100_000,
+    "is one number without end": "D = " + "9" * 90_000 + "\n",
+}
+HARMLESS = ("writes a file at import", "exits at import", "computes a huge constant")  # nothing of it is ever run
+
+
+def numpy_attack(name):
+    """Return the text of exercise 02.2 with an attack in it."""
+    stub = find("02.2")[0].stub.read_text("utf-8")
+    return stub.replace(ANSWER, f"    {NUMPY[name]}\n{ANSWER}") + f"{holes.START}\nbegun = True\n"
+
+
+def kernel_attack(name):
+    """Return the text of exercise 02.3 with an attack in it."""
+    attack = KERNELS[name]
+    if isinstance(attack, str):
+        return attack
+    text = KERNEL.read_text("utf-8")
+    for old, new in zip(attack[::2], attack[1::2], strict=True):
+        assert text.count(old) == 1, name
+        text = text.replace(old, new)
+    return text
+
+
+def solved(folder, chapter="02_flash"):
+    """Write every solution of a chapter into a student's folder."""
+    (folder / chapter).mkdir(parents=True)
+    for exercise in course.find(chapter):
+        (folder / exercise.place).write_bytes((ROOT / "solutions" / exercise.place).read_bytes())
+    return folder / chapter
+
+
+def zipped(path, entries):
+    """Write a zip of (name, data) or (ZipInfo, data)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+
+
+def solutions(chapter="02_flash"):
+    """Return the solutions of a chapter as entries of a zip."""
+    return [(e.place.as_posix(), (ROOT / "solutions" / e.place).read_bytes()) for e in course.find(chapter)]
+
+
+def linked_file(path):
+    """One file is a link to its solution."""
+    chapter = solved(path)
+    (chapter / "ex2_merge.py").unlink()
+    (chapter / "ex2_merge.py").symlink_to(SOLUTION)
+
+
+def linked_folder(path):
+    """The chapter is a link to the solutions."""
+    path.mkdir()
+    (path / "02_flash").symlink_to(SOLUTION.parent)
+
+
+def looped_folder(path):
+    """A folder holds a link to itself."""
+    (solved(path) / "again").symlink_to(path)
+
+
+def pipe(path):
+    """One file is a pipe, which nobody ever writes to."""
+    chapter = solved(path)
+    (chapter / "ex2_merge.py").unlink()
+    os.mkfifo(chapter / "ex2_merge.py")
+
+
+def folder_for_a_file(path):
+    """One file is a folder."""
+    chapter = solved(path)
+    (chapter / "ex2_merge.py").unlink()
+    (chapter / "ex2_merge.py").mkdir()
+
+
+def not_utf8(path):
+    """One file is not UTF-8."""
+    (solved(path) / "ex2_merge.py").write_bytes(b"# \xff\xfe\n" * 9)
+
+
+def names_not_utf8(path):
+    """Beside the files stands one whose name is not UTF-8."""
+    solved(path)
+    Path(os.fsdecode(os.fsencode(path) + b"/\xff\xfe.py")).write_text("x = 1\n")
+
+
+def extra_files(path):
+    """Beside the files stand those that Python or pytest would read if they ran here."""
+    chapter = solved(path)
+    for name in ("conftest.py", "sitecustomize.py", "numpy.py", "minikernels.py", "test_ex2_merge.py", "json.py"):
+        (chapter / name).write_text("raise SystemExit('read')\n")
+        (path / name).write_text("raise SystemExit('read')\n")
+    (path / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
+    (chapter / "ex2_merge.py").write_text(numpy_attack("returns its input"))
+
+
+def many_files(path):
+    """A folder of more files than anybody hands in."""
+    chapter = solved(path)
+    for number in range(300):
+        (chapter / f"copy{number}.py").write_text("x = 1\n")
+
+
+def huge_file(path):
+    """One file is gigabytes of nothing."""
+    with open(solved(path) / "ex2_merge.py", "wb") as file:
+        file.truncate(4 * 2**30)
+
+
+def traversing_zip(path):
+    """Names in a zip that lead out of it."""
+    names = ("../../evil.py", "/tmp/evil.py", "..\\..\\evil.py", "../02_flash/ex2_merge.py", "C:\\evil.py")
+    entries = [e for e in solutions() if not e[0].endswith("ex2_merge.py")]
+    zipped(path.with_suffix(".zip"), [*entries, *((name, SOLUTION.read_bytes()) for name in names)])
+
+
+def zip_bomb(path):
+    """A zip in which one file is a gigabyte of spaces."""
+    entries = [e for e in solutions() if not e[0].endswith("ex2_merge.py")]
+    zipped(path.with_suffix(".zip"), [*entries, ("02_flash/ex2_merge.py", b" " * 2**28)])
+
+
+def linked_zip(path):
+    """A zip that holds a link to the solution."""
+    link = zipfile.ZipInfo("02_flash/ex2_merge.py")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    entries = [e for e in solutions() if not e[0].endswith("ex2_merge.py")]
+    zipped(path.with_suffix(".zip"), [*entries, (link, str(SOLUTION))])
+
+
+def crowded_zip(path):
+    """A zip of more entries than anybody hands in."""
+    zipped(path.with_suffix(".zip"), [(f"x{i}.py", b"") for i in range(20_001)])
+
+
+def damaged_zip(path):
+    """A zip of which a file is damaged."""
+    zipped(path.with_suffix(".zip"), solutions())
+    data = bytearray(path.with_suffix(".zip").read_bytes())
+    place = data.index(b"02_flash/ex2_merge.py") + len(b"02_flash/ex2_merge.py")
+    data[place : place + 200] = bytes(200)
+    path.with_suffix(".zip").write_bytes(data)
+
+
+def no_zip(path):
+    """A zip that is none."""
+    path.with_suffix(".zip").write_bytes(b"PK\x03\x04 and nothing else")
+
+
+def empty_zip(path):
+    """A zip of nothing."""
+    path.with_suffix(".zip").write_bytes(b"")
+
+
+def wrapped_zip(path):
+    """A zip of a folder in a folder, as file managers make them: nothing is wrong with it."""
+    zipped(path.with_suffix(".zip"), [(f"my homework (2)/exercises/{name}", data) for name, data in solutions()])
+
+
+def flat_folder(path):
+    """The files without their chapter's folder: nothing is wrong with it."""
+    path.mkdir()
+    for exercise in course.find("02_flash"):
+        (path / exercise.stub.name).write_bytes((ROOT / "solutions" / exercise.place).read_bytes())
+
+
+def another_chapter(path):
+    """The right file in another chapter's folder, which is another exercise's place."""
+    chapter = solved(path)
+    (path / "01_gqa").mkdir()
+    (chapter / "ex2_merge.py").rename(path / "01_gqa/ex2_merge.py")
+
+
+# What each may lose: the exercises that give nothing.
+FILES = {
+    linked_file: {"02.2"}, linked_folder: "all", looped_folder: set(), pipe: {"02.2"}, folder_for_a_file: {"02.2"},
+    not_utf8: {"02.2"}, names_not_utf8: set(), extra_files: {"02.2"}, many_files: set(), huge_file: {"02.2"},
+    traversing_zip: {"02.2"}, zip_bomb: {"02.2"}, linked_zip: {"02.2"}, crowded_zip: "all", damaged_zip: {"02.2"},
+    no_zip: "all", empty_zip: "all", wrapped_zip: set(), flat_folder: set(), another_chapter: {"02.2"},
+}
