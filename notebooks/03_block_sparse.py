@@ -32,7 +32,7 @@ import minikernels.model as m
 from minikernels import block_sparse, simt
 from minikernels.bench import gate
 from minikernels.block_sparse import dba, distill, patterns, traffic
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import MaskPainter, TilePlayer, TrafficMeter, WarpView
 
 text = inspect.getsource(textwrap).encode()
 
@@ -69,6 +69,13 @@ mass = distill.block_mass(p, block).mean(axis=(0, 1)) / 32  # each row of blocks
 # %%
 for row in mass:
     print(*(f"{100 * share:4.0f}" if share else "   ·" for share in row))
+
+# %% [markdown]
+# Paint blocks: recall, work and bytes follow, and `block_sparse.attention` takes `painter.mask` as it is.
+
+# %%
+painter = MaskPainter(distill.block_mass(p, block), block=block, width=q.shape[-1], itemsize=4)
+painter
 
 # %%
 compare(guess, round(100 * mass.trace() / 8), round(100 * distill.recall(p, np.eye(8, dtype=bool)[None, None], block)))

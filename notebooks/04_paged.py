@@ -34,7 +34,7 @@ from minikernels import paged, simt
 from minikernels.bench.beams import search
 from minikernels.figures import ladder, svg
 from minikernels.paged import beams, requests, traffic
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import PoolView, TilePlayer, TrafficMeter, WarpView
 
 
 # %%
@@ -269,6 +269,10 @@ SVG(svg(ladder(bars, unit="% of the pages saved")))
 
 # %%
 check("04.2")
+
+# %%
+PoolView(24, 4, [("allocate", 9), ("allocate", 6), ("fork", 0), ("append", 2, 1), ("allocate", 11, 0, 9),
+                 ("append", 1, 3), ("free", 0)])
 
 # %% [markdown]
 # ## 6. How long a page should be

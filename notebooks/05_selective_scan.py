@@ -33,7 +33,7 @@ from minikernels import catalog, simt
 from minikernels.bench import scan as bench
 from minikernels.figures import ladder, svg
 from minikernels.selective_scan import aaren, entry, operators, scan, schedule, spade, traffic
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import ScanTree, TilePlayer, TrafficMeter, WarpView
 
 # %%
 text = inspect.getsource(textwrap).encode()
@@ -203,6 +203,9 @@ for name in ("v3_hillis_steele", "v4_blelloch"):
 with simt.record(blocks=[0], registers=("reach", "right"), lanes=(0, 31)) as recording:
     entry.run(rung("v4_blelloch"), small)
 TilePlayer(recording.trace, step=60)
+
+# %%
+ScanTree(*maps, algorithm="blelloch")
 
 # %%
 WarpView("((lane // 8 + 1) * 4 - 1) * 8 + lane % 8", space="shared")

@@ -33,7 +33,7 @@ from minikernels import linear_attention as la
 from minikernels import simt
 from minikernels.bench import streaming
 from minikernels.linear_attention import bounded, continual, reference, schedule, traffic, transnormer
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import StateView, TilePlayer, TrafficMeter, WarpView
 
 # %%
 text = inspect.getsource(textwrap).encode()
@@ -110,6 +110,9 @@ v1 = launches[0]
 
 # %%
 TrafficMeter([("v1_recurrent", traffic.v1_recurrent(**sizes), v1.by_array)], quantity="load_requests")
+
+# %%
+StateView(q[0, 4], k[0, 4], v[0, 4], decay=decay[4])
 
 # %%
 compare(guess, v1.by_array["k"].load_bytes, H * T * D * D * 4)

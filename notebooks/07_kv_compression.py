@@ -35,7 +35,7 @@ from minikernels import kv_compression, simt
 from minikernels.bench import compression
 from minikernels.figures import ladder, svg
 from minikernels.kv_compression import evict, traffic
-from minikernels.widgets import TilePlayer, TrafficMeter, WarpView
+from minikernels.widgets import CacheTimeline, TilePlayer, TrafficMeter, WarpView
 
 # %%
 text = inspect.getsource(textwrap).encode()
@@ -235,6 +235,11 @@ heavy = evict.heavy_hitters(mass, keep=34, recent=34)
 # %%
 share = [(f"head {g}", float(100 * evict.take(mass, kept)[0, g].sum() / mass[0, g].sum())) for g in range(G)]
 SVG(svg(ladder(share, unit="% of attention")))
+
+# %%
+steps = [evict.streaming(n, sinks=4, recent=28) for n in range(1, 129)]
+slots = np.array([np.isin(np.arange(128), tokens) for tokens in steps])
+CacheTimeline(slots, slots.sum(axis=1) * 4 * G * D, np.arange(1, 129) * 4 * G * D, text=text[:128].decode())
 
 # %%
 held = [round(100 * float(evict.take(mass, where).sum() / mass.sum())) for where in (kept, heavy)]

@@ -153,6 +153,8 @@ def test_bytes_are_those_of_the_arrays(bits, axis, codes, shared):
     cache = kv_compression.quantize(made((2, 3, 128 + 5, 128), "float16"), bits=bits, axis=axis)
     heads = 2 * 3
     assert cache.bytes() == heads * (128 * codes + 2 * 2 * 128 * shared + 5 * 128 * 2)
+    said = f"128 tokens in {bits} bits by {axis}, groups of 64, {cache.bytes():,} bytes"
+    assert repr(cache) == f"<QuantizedCache (2, 3, 133, 128) of float16: {said}>"
     ratio = heads * 128 * 128 * 2 / (cache.bytes() - heads * 5 * 128 * 2)
     assert round(ratio, 2) == {8: 1.88, 4: 3.56}[bits]  # bytes of 16 bits to those of codes, scales and minima
 

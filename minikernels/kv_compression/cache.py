@@ -17,7 +17,7 @@ __all__ = ["ARRAYS", "QuantizedCache", "quantize"]
 ARRAYS = ("codes", "scales", "minima", "recent")
 
 
-@dataclass
+@dataclass(eq=False)
 class QuantizedCache:
     """Keys or values of S tokens: the older N as codes in groups, the newest S - N as they came.
 
@@ -55,6 +55,10 @@ class QuantizedCache:
     axis: str
     group: int
     window: int = 0
+
+    def __repr__(self):
+        held = f"{self.quantized} tokens in {self.bits} bits by {self.axis}, groups of {self.group}"
+        return f"<QuantizedCache {self.shape} of {self.dtype}: {held}, {self.bytes():,} bytes>"
 
     @property
     def shape(self):

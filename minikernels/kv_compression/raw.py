@@ -124,7 +124,7 @@ def constants(R, D, itemsize, bits, k_group=64, v_group=64, pairs=1):
 def constants_v6(R, D, itemsize, bits, k_group=64, v_group=64):
     """Return the constants of v6_mma where R query heads share a key/value head."""
     found = {"D": D, "ITEM_BYTES": itemsize, "R": R, "HEADS": min(R, 8), "BITS": bits, "K_GROUP": k_group}
-    return found | {"V_GROUP": min(v_group, D), "RESIDENT": 3 if itemsize == 2 and (D < 128 or bits == 4) else 2}
+    return found | {"V_GROUP": min(v_group, D), "RESIDENT": 3 if itemsize == 2 else 2}
 
 
 def splits(rows, tiles, places):

@@ -133,8 +133,9 @@ class Fragments:
     def __init__(self, R, held):
         self.held, self.tokens = held, WARPS * held.group
         self.parts = [min(8, R - first) for first in range(0, R, 8)]  # query heads of each block of a group
-        self.resident = 3 if held.itemsize == 2 and (held.D < 128 or held.bits == 4) else 2
+        self.resident = 3 if held.itemsize == 2 else 2
         self.shared = -(-held.D // min(held.group, held.D))
+        self.step = 32 if held.group % 32 == 0 and held.itemsize == 2 else 16
         wide = held.D % 64 == 0 and (held.group >= held.D or held.group % 64 == 0)
         self.run = held.bits * (8 if held.bits == 4 and wide else 4)  # bytes of a value that 8 lanes read together
 
@@ -143,36 +144,27 @@ class Fragments:
         held, D, item = self.held, self.held.D, self.held.itemsize
         N, group = held.quantized, held.group
 
-        def codes(first, length):
-            total = Access()
-            for s in range(0, min(length, N), 8):  # 8 keys: a quarter of each a lane, in one load or two
-                n = min(8, min(length, N) - s)
-                loads = max(1, held.row // 64)
-                part = held.row // loads
-                for load in range(loads):
-                    start = first + (s + np.arange(n)) * held.row + load * part
-                    total += Access(1, distinct_sectors(start, part), n * part)
-            return total
+        def tiles(length):  # the first of 8 tokens each: a step is read whole, past the end of a sequence too
+            return range(0, -(-min(length, N) // self.step) * self.step, 8)
 
-        def values(first, length):
-            total = Access()
-            for s in range(0, min(length, N), 8):
-                for i in range(2):  # of each lane's two tokens
-                    token = np.arange(s + i, min(s + 8, length, N), 2)
-                    for unit in range(0, held.row, self.run):
-                        start = first + token * held.row + unit
-                        total += Access(len(token) > 0, distinct_sectors(start, self.run), len(token) * self.run)
-            return total
+        def codes(first, length):  # a quarter of a key a lane, in one load or two
+            loads = max(1, held.row // 64)
+            part = held.row // loads
+            starts = (first + (s + np.arange(8)) * held.row + load * part
+                      for s in tiles(length) for load in range(loads))
+            return sum((Access(1, distinct_sectors(start, part), 8 * part) for start in starts), Access())
 
-        def by_token(first, length):
-            total = Access()
-            for s in range(0, min(length, N), 8):
-                for i in range(2):
-                    token = np.arange(s + i, min(s + 8, length, N), 2)
-                    for x in range(self.shared):
-                        start = first + (token * self.shared + x) * item
-                        total += Access(len(token) > 0, distinct_sectors(start, item), len(token) * 8 * item)
-            return total
+        def values(first, length):  # one of a lane's two tokens, a run of its channels
+            starts = (first + (s + np.arange(i, 8, 2)) * held.row + unit
+                      for s in tiles(length) for i in range(2) for unit in range(0, held.row, self.run))
+            return sum((Access(1, distinct_sectors(start, self.run), 4 * self.run) for start in starts), Access())
+
+        def by_token(first, length):  # of a lane's two tokens
+            loads = -(-2 * self.shared * item // CHUNK)
+            size = 2 * self.shared * item // loads
+            starts = (first + (s + np.arange(0, 8, 2)) * self.shared * item + load * CHUNK
+                      for s in tiles(length) for load in range(loads))
+            return sum((Access(1, distinct_sectors(start, size), 32 * size) for start in starts), Access())
 
         def by_channel(first, length):
             total = Access()

@@ -37,6 +37,12 @@ struct Pair {  // two neighbouring places of an operand, the lower one in the lo
   unsigned part[PARTS];
 };
 
+constexpr int RANGES_BYTES = 2 * SHARED_SCALES * ITEM_BYTES;
+
+struct alignas(RANGES_BYTES < 16 ? RANGES_BYTES : 16) Ranges {  // scales, or minima, of two neighbouring value tokens
+  element item[2 * SHARED_SCALES];
+};
+
 struct Output {  // of 8 heads: row r, lane / 4, of tile t stands for channel t of the lane's run, row r + 8 for TILES + t
   float cell[UNITS][TILES][4];
 };
@@ -246,21 +252,22 @@ __device__ void absorb_codes(
     int end) {
   constexpr int count = STEP / 8;
   const int row = lane() / 4, pair = lane() % 4 * 2;
-  unsigned key[count][WORDS] = {}, value[count][2][UNITS] = {};  // every load is under way before the first is waited for
-  float scale[count][2][SHARED_SCALES] = {};
-  float minimum[count][2][SHARED_SCALES] = {};
+  unsigned key[count][WORDS], value[count][2][UNITS];  // every load is under way before the first is waited for
+  float scale[count][2][SHARED_SCALES], minimum[count][2][SHARED_SCALES];
 #pragma unroll
   for (int n = 0; n < count; n++) {
-    const size_t token = first + 8 * n + row;
-    if (token < end) read_key(key[n], cache.k_codes + token * ROW_BYTES);
+    const size_t token = first + 8 * n;  // past the end of a sequence there are codes too, to the end of its group
+    read_key(key[n], cache.k_codes + (token + row) * ROW_BYTES);
+    const Ranges scales = reinterpret_cast<const Ranges*>(cache.v_scales + (token + pair) * SHARED_SCALES)[0];
+    const Ranges minima = reinterpret_cast<const Ranges*>(cache.v_minima + (token + pair) * SHARED_SCALES)[0];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const size_t other = first + 8 * n + pair + i;
-      if (other >= end) continue;
-      for (int u = 0; u < UNITS; u++) value[n][i][u] = read_value(cache.v_codes + other * ROW_BYTES + u * RUN * BITS);
+      const unsigned char* codes = cache.v_codes + (token + pair + i) * ROW_BYTES;
+      for (int u = 0; u < UNITS; u++) value[n][i][u] = read_value(codes + u * RUN * BITS);
+      const bool held = token + pair + i < end;
       for (int x = 0; x < SHARED_SCALES; x++) {
-        scale[n][i][x] = static_cast<float>(cache.v_scales[other * SHARED_SCALES + x]);
-        minimum[n][i][x] = static_cast<float>(cache.v_minima[other * SHARED_SCALES + x]);
+        scale[n][i][x] = held ? static_cast<float>(scales.item[i * SHARED_SCALES + x]) : 0.0f;
+        minimum[n][i][x] = held ? static_cast<float>(minima.item[i * SHARED_SCALES + x]) : 0.0f;
       }
     }
   }

@@ -27,9 +27,8 @@ def made(cp, case, dtype, seed=0):
     return rng.standard_normal((B, H, D)).astype(dtype), pools, heads
 
 
-@over("dtype", ["float32", "float16"])
-@over("case", [(2, 8, 2, 64, 16, 30, 0.5), (1, 12, 1, 33, 4, 21, 0.3), (1, 32, 1, 32, 8, 20, 0.7),
-               (1, 1, 1, 128, 1, 3, 0)], ids=str)
+@over(("case", "dtype"), [((2, 8, 2, 64, 16, 30, 0.5), "float16"), ((1, 12, 1, 33, 4, 21, 0.3), "float32"),
+                          ((1, 32, 1, 32, 8, 20, 0.7), "float32"), ((1, 1, 1, 128, 1, 3, 0), "float16")], ids=str)
 def test_merging_and_decoding(cp, case, dtype):
     q, pools, heads = made(cp, case, dtype)
     np.testing.assert_array_equal(dmc.lengths(pools[1], heads[1]), dmc.lengths(pools[0], heads[0]))
