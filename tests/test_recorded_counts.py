@@ -18,11 +18,17 @@ COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another 
         "fewer loads, most likely none for rows that do not see the key tile",
     "flash-v2_tiled-B1-H4-G2-T70-S45-D40-float16-causal":
         "unrolling peels off a step of 8 threads, which then run ahead of their warp",
+    "paged-v5_split_kv-B3-H8-G2-S150-P16-D64-float32": "warps that get no key read no query: 42 of them, 4 heads each",
+    "paged-v5_split_kv-B3-H8-G2-S150-P16-D64-float16": "warps that get no key read no query: 30 of them, 4 heads each",
 }
+ASYNCHRONOUS = {"linear_attention": ("v3_mma_chunk", "v4_split_along_time")}  # q, k and v come by cp.async
 MERGED = {  # rungs whose neighbouring loads from shared memory the compiler turns into one of 64 or 128 bits
     "flash-v2_tiled": "k_smem[s, 4i] to [s, 4i+3], a row of K at a time",
     "flash-v2_keys_outside": "the same loop over a row of K and of V",
     "gqa-v3_warp_dot": "the eight warps' m and l, side by side",
+    "paged-v1_gather": "the four warps' maxima and sums, side by side",
+    "paged-v2_page_table": "the same",
+    "paged-v3_warp_key": "the four warps' m and l",
 }
 ARBITRATED = {  # rungs whose conflicts differed by up to a few hundred between two recordings of the same launches
     "flash-v1_three_pass": "sums of a block, while the loads of the next columns arrive",
@@ -65,8 +71,12 @@ def picked(traffic, names):
 
 @pytest.mark.parametrize(("technique", "case"), list(parameters(("numba", "raw"), COMPILED_OTHERWISE)))
 def test_closed_form_equals_the_counters_of_the_gpu(technique, case):
-    predicted = technique.traffic(technique.rung(case["rung"]), made(technique, case))
-    assert picked(predicted, GLOBAL) == {name: case["counts"][name] for name in GLOBAL}
+    """Exactly; but 16-byte copies by cp.async count as nine sectors for every eight that they touch."""
+    predicted = picked(technique.traffic(technique.rung(case["rung"]), made(technique, case)), GLOBAL)
+    if case["rung"] in ASYNCHRONOUS.get(technique.name, ()):
+        B, H, T, D = case["sizes"].values()
+        predicted["load_sectors"] += 3 * B * H * T * D * 2 // 256
+    assert predicted == {name: case["counts"][name] for name in GLOBAL}
 
 
 @pytest.mark.parametrize(("technique", "case"), list(parameters(("numba",), COMPILED_OTHERWISE)))

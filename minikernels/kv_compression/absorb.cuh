@@ -1,15 +1,15 @@
 // What the CUDA-core kernels over quantised caches share: how a block absorbs tokens, and how its warps' states merge.
 //
 // A warp takes a group of K_GROUP tokens at a time, whose keys share their scales: it multiplies the block's queries by
-// them once, in shared memory, and the keys' codes then meet these. LANES lanes hold one token, VEC codes of it each, so
-// that a warp reads KEYS tokens with one request, UNROLL requests for keys and as many for values under way at once.
-// codes.cuh has the constants.
+// them once, in shared memory, and the keys' codes then meet these. LANES lanes hold one token, VEC codes of it each,
+// so that a warp reads KEYS tokens with one request, UNROLL requests for keys and as many for values under way at once.
+// states.cuh and codes.cuh have the constants.
 
 #pragma once
 
 #include "codes.cuh"
 
-struct Queries {
+struct alignas(16) Queries {  // read 16 bytes at a time
   float q[HEADS][D];  // scale * log2(e) included
   float scaled[WARPS][HEADS][LANES * PART];  // each warp's, times the scales of the group it is at
 };

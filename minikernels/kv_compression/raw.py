@@ -22,7 +22,7 @@ MOST_SPLITS = 128
 WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
 CHUNK = 16  # bytes of a load of codes
 FOLDER = Path(__file__).parent
-INCLUDED = "states.cuh", "codes.cuh", "absorb.cuh"
+INCLUDED = "states.cuh", "codes.cuh", "absorb.cuh", "operands.cuh"
 
 
 def launch_v3_wide_loads(q, k_cache, v_cache, lengths, scale):

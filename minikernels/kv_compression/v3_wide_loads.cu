@@ -1,7 +1,7 @@
 // v3_wide_loads: one new token's attention over a cache of 8-bit or 4-bit codes, read 16 bytes at a time.
 //
-// A block owns up to 8 (4 bits: 4) query heads that share a key/value head, and all the tokens of their sequence. absorb.cuh has
-// what it does with them; codes.cuh has the constants, of which PAIRS is 0 here.
+// A block owns up to 8 (4 bits: 4) query heads that share a key/value head, and all the tokens of their sequence.
+// absorb.cuh has what it does with them; states.cuh and codes.cuh have the constants, of which PAIRS is 0 here.
 // Differs from v2_folded_scales: a load is 16 bytes, 16 or 32 codes of a token, and several are under way at once.
 
 #include "absorb.cuh"

@@ -1,7 +1,7 @@
 // v4_half2: one new token's attention over a cache of 8-bit or 4-bit codes, two codes to a float16 pair at a time.
 //
-// A block owns up to 8 (4 bits: 4) query heads that share a key/value head, and all the tokens of their sequence. absorb.cuh has
-// what it does with them; codes.cuh has the constants, of which PAIRS is 1 here.
+// A block owns up to 8 (4 bits: 4) query heads that share a key/value head, and all the tokens of their sequence.
+// absorb.cuh has what it does with them; states.cuh and codes.cuh have the constants, of which PAIRS is 1 here.
 // Differs from v3_wide_loads: no integer is converted; a logical operation makes two float16 numbers of two codes.
 
 #include "absorb.cuh"

@@ -1,7 +1,7 @@
 // v5_split_kv: the tokens of a sequence split over blocks, so that few sequences fill the GPU too (Flash-Decoding).
 //
 // A block owns what one of v4_half2 does, over one of `splits` equal shares of the tokens; a second kernel merges the
-// states that the shares left. absorb.cuh has what a block does with its tokens; codes.cuh has the constants.
+// states that the shares left. absorb.cuh has what a block does with its tokens.
 // Differs from v4_half2: a share of a sequence a block, not all of it, and states (m, l, o) that pass through HBM.
 
 #include "absorb.cuh"
