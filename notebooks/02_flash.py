@@ -286,6 +286,14 @@ best = gpu.production("flash", case)
 print(gpu.gpu, gpu.date, spelled(case))
 SVG(svg(ladder([(r.name, r.ms) for r in rungs], reference=(best.name, best.ms))))
 
+# %%
+from minikernels.bench.roofs import roofs
+from minikernels.widgets import Roofline
+
+points = [{"name": r.name, "flop": r.flop, "ms": r.ms,
+           "bytes": getattr(traffic, r.name)(**dict(case[0]), itemsize=2).hbm_bytes} for r in rungs]
+Roofline(points, roofs(gpu.gpu))
+
 # %% [markdown]
 # ## What this left out
 #

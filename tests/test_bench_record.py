@@ -131,5 +131,5 @@ def test_without_a_gpu_it_says_what_to_install():
 
 
 def test_unknown_technique_is_a_clear_error(here):
-    with pytest.raises(ValueError, match="nothing of 'nothing' is timed; there are flash"):
+    with pytest.raises(ValueError, match="nothing of 'nothing' is timed; there are gqa, flash"):
         bench.run(["nothing"])
