@@ -99,13 +99,16 @@ def kept(path, about):
 
 
 def replaced(rows, suite, results, not_run):
-    """Return the rows with those of one case exchanged for new ones."""
-    def other(row):
-        return {name: row.get(name) for name in {*suite.row, "variant"}} != {"variant": None, **suite.row}
-    return {
-        "results": [*filter(other, rows["results"]), *results],
-        "not_run": [*filter(other, rows["not_run"]), *not_run],
-    }
+    """Return the rows with those of one case exchanged for new ones, which stand where the old ones stood."""
+    def exchanged(old, new):
+        at = next((i for i, row in enumerate(old) if of_case(row, suite)), len(old))
+        return [*old[:at], *new, *(row for row in old[at:] if not of_case(row, suite))]
+    return {"results": exchanged(rows["results"], results), "not_run": exchanged(rows["not_run"], not_run)}
+
+
+def of_case(row, suite):
+    """Return whether a recorded row is of the suite's case."""
+    return {name: row.get(name) for name in {*suite.row, "variant"}} == {"variant": None, **suite.row}
 
 
 def measure(suite, say=print):

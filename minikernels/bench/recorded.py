@@ -67,14 +67,13 @@ class Recording:
     def case(self, technique, dtype):
         """Return the case of this dtype in which most rungs of a technique were measured, or None.
 
-        Cases with a variant count only where there are no others. Of two cases with as many rungs one with a
-        production kernel beside them counts, and else the one measured first in the file.
+        Cases with a variant count only where there are no others. Of two cases with as many rungs the one that stands
+        first in the file counts.
         """
         ours = (r.case for r in self.results if r.technique == technique and not r.is_peer)
         cases = [case for case in ours if case[1] == dtype]
         cases = [case for case in cases if not case[3]] or cases
-        beside = {r.case for r in self.results if r.technique == technique and r.is_peer}
-        return max(dict.fromkeys(cases), key=lambda case: (cases.count(case), case in beside), default=None)
+        return max(dict.fromkeys(cases), key=cases.count, default=None)
 
     def of(self, technique, rung, case):
         """Return the result of one rung in one case, or None."""
