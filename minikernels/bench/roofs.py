@@ -1,6 +1,5 @@
-"""A GPU's ceilings as `minikernels.widgets.Roofline` takes them: measured by ``python -m minikernels.bench.roofs``."""
+"""A GPU's ceilings as `minikernels.widgets.Roofline` takes them: measured by ``minikernels bench --roofs``."""
 
-import argparse
 import datetime
 import json
 from pathlib import Path
@@ -47,10 +46,4 @@ def roofs(gpu, folder=FOLDER):
         machine = json.loads(path.read_text("utf-8"))
         if machine["name"] == gpu:
             return machine
-    raise KeyError(f"no ceilings of {gpu} are recorded; `python -m minikernels.bench.roofs` measures them on it")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m minikernels.bench.roofs", description=run.__doc__)
-    parser.add_argument("--out", metavar="FOLDER|FILE.json", help="where to write (the package's recorded/roofs)")
-    print(run(parser.parse_args().out))
+    raise KeyError(f"no ceilings of {gpu} are recorded; `minikernels bench --roofs` measures them on it")

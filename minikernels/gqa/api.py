@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 
 from minikernels.core.errors import DtypeError, ShapeError
+from minikernels.core.lengths import checked_lengths, marked
 from minikernels.core.numerics import FLOATS, score_scale
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import Ladder, architecture, back, gathered
@@ -199,27 +200,6 @@ def pool_heads(w, *, heads, groups):
     D, M = w.shape[0] // heads, w.shape[1]
     pooled = w.reshape(groups, heads // groups, D, M).mean(axis=1, dtype=np.result_type(w.dtype, np.float32))
     return back(pooled.reshape(groups * D, M).astype(w.dtype, copy=False), like)
-
-
-def checked_lengths(lengths, q, sizes, place):
-    """Return lengths as int32 beside q, and which of them (on a GPU) are not in 0..S; None where that cannot be."""
-    B, S = sizes.unpack("BS")
-    if lengths is None:
-        return np.full_like(q, S, dtype=np.int32, shape=(B,)), None
-    bind(q=(q, "BHD"), lengths=(lengths, "B"))
-    same_dtype(("int32", "int64"), lengths=lengths)
-    bad = (lengths < 0) | (lengths > S)
-    if place == "gpu":
-        return np.where(bad, 0, lengths).astype(np.int32), bad
-    if bad.any():
-        b = int(np.argmax(bad))
-        raise ShapeError(f"lengths[{b}] is {int(lengths[b])}; a sequence has 0 to S={S} keys")
-    return lengths.astype(np.int32), None
-
-
-def marked(o, bad):
-    """Return o with NaN in the sequences that are `bad`."""
-    return o if bad is None else np.where(bad[:, None, None], o.dtype.type(np.nan), o)
 
 
 def fastest_on_gpu(q, k, v):
