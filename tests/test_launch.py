@@ -11,7 +11,7 @@ from minikernels import launch, simt
 from minikernels.core.errors import DeviceError, DtypeError, KernelError
 from minikernels.launch import Ladder, cuda, device, float32, gathered, kernel
 from minikernels.launch.kernels import for_numba
-from minikernels.launch.raw_kernels import RawKernel, definitions
+from minikernels.launch.raw_kernels import PACKAGE, RawKernel, definitions, included
 
 
 class OnDevice:
@@ -237,3 +237,18 @@ def test_importing_launch_imports_neither_numba_nor_cupy():
 def test_unknown_names_of_launch_are_an_import_error():
     with pytest.raises(ImportError):
         from minikernels.launch import nothing  # noqa: F401
+
+
+def test_headers_are_found_beside_the_file_and_in_the_package_and_told_as_an_option(tmp_path):
+    (tmp_path / "a.cuh").write_text('#include "b.cuh"\n#include <cuda_fp16.h>\n')
+    (tmp_path / "b.cuh").write_text("// one\n")
+    (tmp_path / "k.cu").write_text('#include "a.cuh"\n#include "b.cuh"\n')
+    assert [path.name for path in included(tmp_path / "k.cu")] == ["a.cuh", "b.cuh"]
+    before = RawKernel(tmp_path / "k.cu", "k", (), (), (8, 0)).including()
+    (tmp_path / "b.cuh").write_text("// two\n")
+    after = RawKernel(tmp_path / "k.cu", "k", (), (), (8, 0)).including()
+    assert before[:2] == after[:2] == (f"-I{tmp_path}", f"-I{PACKAGE}")
+    assert before[2] != after[2]
+    (tmp_path / "k.cu").write_text('#include "c.cuh"\n')
+    with pytest.raises(FileNotFoundError, match=r"k\.cu includes c\.cuh"):
+        included(tmp_path / "k.cu")

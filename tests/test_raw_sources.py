@@ -132,7 +132,7 @@ def compiler():
 def test_kernel_compiles_without_spills_or_warnings(compiler, build):
     file, constants, architecture = build
     kernel = RawKernel(PACKAGE / file, Path(file).stem, tuple(constants.items()), (), (8, 0))
-    options = [*kernel.options, f"-I{kernel.path.parent}", f"-arch={architecture}"]
+    options = [*kernel.options, *kernel.including(), f"-arch={architecture}"]
     code, log = compiler.compile(kernel.source(), options)
     assert code == 0, log
     assert "warning" not in log, log

@@ -1,8 +1,6 @@
 """The rungs in CUDA C++: which inputs they take, their tile sizes, and their launches."""
 
 import math
-import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +75,8 @@ def shared_bytes(rung, tile):
 
 
 def kernel(rung, tile):
-    """Return a kernel of this folder.
-
-    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
-    """
-    options = f"-I{FOLDER}", f"-DFRAGMENTS_CRC={included()}"
-    return raw(FOLDER / f"{rung}.cu", rung, constants=tile, options=options, min_arch=(8, 0))
-
-
-@cache
-def included():
-    """Return a checksum of the file that the kernel's file includes."""
-    return zlib.crc32((FOLDER / "fragments.cuh").read_bytes())
+    """Return a kernel of this folder."""
+    return raw(FOLDER / f"{rung}.cu", rung, constants=tile, min_arch=(8, 0))
 
 
 def check(q, k, v, rung):

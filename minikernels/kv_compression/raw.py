@@ -1,7 +1,5 @@
 """The rungs of decode in CUDA C++: which caches they take, their tile sizes, and their launches."""
 
-import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ MOST_SPLITS = 128
 WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
 CHUNK = 16  # bytes of a load of codes
 FOLDER = Path(__file__).parent
-INCLUDED = "states.cuh", "codes.cuh", "absorb.cuh", "operands.cuh"
 
 
 def launch_v3_wide_loads(q, k_cache, v_cache, lengths, scale):
@@ -142,18 +139,8 @@ def splits(rows, tiles, places):
 
 
 def kernel(file, tile, name=None):
-    """Return a kernel of one of this folder's files.
-
-    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
-    """
-    options = f"-I{FOLDER}", f"-DINCLUDED_CRC={included()}"
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=(8, 0))
-
-
-@cache
-def included():
-    """Return a checksum of the files that the kernels' files include."""
-    return zlib.crc32(b"".join((FOLDER / name).read_bytes() for name in INCLUDED))
+    """Return a kernel of one of this folder's files."""
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=(8, 0))
 
 
 def prepared(q, k_cache, v_cache, rung, pairs):

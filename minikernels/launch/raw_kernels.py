@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import re
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from minikernels.launch.kernels import check_launch, configured
 __all__ = ["RawKernel", "definitions", "raw"]
 
 STATIC_SHARED_BYTES = 48 * 1024  # above this a kernel must ask for dynamic shared memory
+PACKAGE = Path(__file__).resolve().parent.parent  # a header that techniques share: #include "launch/<name>.cuh"
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 
 
 def raw(file, name, *, constants=None, options=(), min_arch=(8, 0)):
@@ -56,6 +60,20 @@ def definitions(constants):
     return tuple(f"-D{name}={int(value)}" for name, value in dict(constants).items())
 
 
+def included(path):
+    """Return the project's files that a file includes, and those that they include: each once, in order.
+
+    A name in quotes is looked for beside the file that includes it, then in the package.
+    """
+    found = []
+    for name in INCLUDE.findall(path.read_text("utf-8")):
+        header = next((f / name for f in (path.parent, PACKAGE) if (f / name).exists()), None)
+        if header is None:
+            raise FileNotFoundError(f"{path.name} includes {name}, which is neither beside it nor in {PACKAGE.name}")
+        found += [header, *included(header)]
+    return list(dict.fromkeys(found))
+
+
 class RawKernel:
     """A kernel of a .cu file; index it with its launch configuration, then call it."""
 
@@ -70,6 +88,17 @@ class RawKernel:
     def source(self):
         """Return the file's text; the compiler is told its name and that it starts at line 1."""
         return f'#line 1 "{self.path.name}"\n{self.path.read_text("utf-8")}'
+
+    def including(self):
+        """Return the compiler options by which headers are found.
+
+        CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
+        """
+        headers = included(self.path)
+        if not headers:
+            return ()
+        checksum = zlib.crc32(b"".join(header.read_bytes() for header in headers))
+        return f"-I{self.path.parent}", f"-I{PACKAGE}", f"-DINCLUDED_CRC={checksum}"
 
     def check_machine(self):
         """Raise DeviceError unless a GPU of the architecture that the kernel needs is at hand."""
@@ -86,8 +115,9 @@ class RawKernel:
         """The compiled file; CuPy keeps one binary for each GPU."""
         import cupy
 
+        options = (*self.options, *self.including(), "--generate-line-info")
         try:
-            module = cupy.RawModule(code=self.source(), options=(*self.options, "--generate-line-info"))
+            module = cupy.RawModule(code=self.source(), options=options)
             module.compile()
         except cupy.cuda.compiler.CompileException as error:
             options = " ".join(self.options)

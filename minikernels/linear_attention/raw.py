@@ -1,8 +1,6 @@
 """The rungs in CUDA C++: which inputs they take, their tile sizes, and their launches."""
 
 import math
-import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ WIDTH_LIMIT = 128  # a warp keeps 16 columns of the state in registers, WIDTH ro
 SMALLEST = -8  # exponent of the least power of two that states, and faded values, are multiplied by: less costs digits
 NOTHING = np.uintp(0)  # a null pointer
 FOLDER = Path(__file__).parent
-INCLUDED = ("fragments.cuh", "step.cuh", "gates.cuh", "walk.cuh")
 CARRIERS = 256  # threads of a block of carry_states
 
 
@@ -123,18 +120,8 @@ def gate_bytes(gate):
 
 
 def kernel(file, tile, name=None):
-    """Return a kernel of one of this folder's files.
-
-    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
-    """
-    options = f"-I{FOLDER}", f"-DINCLUDED_CRC={included()}"
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=(8, 0))
-
-
-@cache
-def included():
-    """Return a checksum of the files that the kernels' files include."""
-    return zlib.crc32(b"".join((FOLDER / name).read_bytes() for name in INCLUDED))
+    """Return a kernel of one of this folder's files."""
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=(8, 0))
 
 
 def check(q, k, v, rung):

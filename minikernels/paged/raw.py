@@ -1,7 +1,5 @@
 """The rungs in CUDA C++: which inputs they take, their tile sizes, and their launches."""
 
-import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -168,18 +166,8 @@ def shares(rows, tiles, places):
 
 
 def kernel(file, tile, name=None):
-    """Return a kernel of one of this folder's files.
-
-    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
-    """
-    options = f"-I{FOLDER}", f"-DINCLUDED_CRC={included()}"
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=NEEDS)
-
-
-@cache
-def included():
-    """Return a checksum of the files that the kernels' files include."""
-    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.cuh"))))
+    """Return a kernel of one of this folder's files."""
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=NEEDS)
 
 
 def prepared(q, k_pages, v_pages, page_table, lengths, scale, rung):

@@ -1,7 +1,5 @@
 """The rungs in CUDA C++: which inputs they take, their constants, and their launches."""
 
-import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -114,18 +112,8 @@ def blocks_of(E, tile):
 
 
 def kernel(file, tile, name=None):
-    """Return a kernel of one of this folder's files.
-
-    CuPy finds a compiled file again by its text and its options, so the text that it includes is told as an option.
-    """
-    options = f"-I{FOLDER}", f"-DSCAN_CRC={included()}"
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=options, min_arch=(8, 0))
-
-
-@cache
-def included():
-    """Return a checksum of the file that the kernels' files include."""
-    return zlib.crc32((FOLDER / "scan.cuh").read_bytes())
+    """Return a kernel of one of this folder's files."""
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=(8, 0))
 
 
 def aligned(x):
