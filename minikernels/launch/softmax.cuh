@@ -1,0 +1,15 @@
+// What every kernel with an online softmax computes alike: weights exp2(x - m) under a maximum m that may be -inf.
+
+#pragma once
+
+// PTX ISA 9.7.3.21: 2 to the x by the special-function unit; exp2f adds steps for results below 2^-126, which become 0.
+__device__ inline float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline float minus_infinity() { return __int_as_float(0xff800000); }
+
+// -inf becomes 0: exp2(x - base(m)) has no inf - inf where no key was seen.
+__device__ inline float base(float m) { return m == minus_infinity() ? 0.0f : m; }
