@@ -5,6 +5,7 @@ recorded are the counts of each, summed over the kernels of its rung, with their
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ __all__ = ["FOLDER", "read", "run"]
 
 FOLDER = Path(__file__).parent / "recorded/counters"
 MARK = "between_two_cases"  # an empty kernel, in between_two_cases.cu
-NOT_COUNTED = ("cupy_", "Device", "screen")  # CuPy's own kernels, which fill and sum; and the check of a page table
+PACKAGE = Path(__file__).resolve().parent.parent
+DEFINED = re.compile(r'@kernel\s+def (\w+)\(|extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
+NOT_COUNTED = ("screen", "wait")  # the check of a page table, and what the clock waits for
 SHOWN = [name for name in METRICS if name.startswith(("load", "store", "shared")) and "instructions" not in name]
 
 
@@ -46,7 +49,7 @@ def run(techniques=None, out=None, say=print):
     """
     launch.require_gpu("profiling", numba=True)
     names, folder = list(techniques or CASES), Path(out or FOLDER)
-    counts = by_case(profiled("minikernels.bench.counters", *names))
+    counts = by_case(profiled("minikernels.bench.counters", *names, kernels=kernels()))
     expected = sum(len(CASES[name]) for name in names)
     if len(counts) != expected:
         raise DeviceError(f"ncu saw {len(counts)} cases, and {expected} were launched")
@@ -77,13 +80,20 @@ def lines(about, cases):
     return f'{head},\n "cases": [\n' + ",\n".join(f"  {json.dumps(case)}" for case in cases) + "\n ]\n}\n"
 
 
+def kernels():
+    """Return the names of the project's kernels, in Python and in CUDA C++; CuPy's fill and sum, and are not ours."""
+    sources = (path.read_text("utf-8") for kind in ("*.py", "*.cu") for path in sorted(PACKAGE.glob(f"*/{kind}")))
+    names = {name for text in sources for pair in DEFINED.findall(text) for name in pair if name}
+    return sorted(names.difference(NOT_COUNTED))
+
+
 def by_case(launches):
     """Return the counts of each case, summed over the kernels of its rung."""
     counts = []
     for kernel, found in launches:
-        if kernel.startswith(MARK):
+        if MARK in kernel:
             counts.append(dict.fromkeys(SHOWN, 0) | {"kernels": 0})
-        elif counts and not kernel.startswith(NOT_COUNTED):
+        elif counts:
             counts[-1] = {n: counts[-1][n] + found[n] for n in SHOWN} | {"kernels": counts[-1]["kernels"] + 1}
     return counts
 

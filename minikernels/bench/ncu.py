@@ -26,8 +26,10 @@ METRICS = {  # field of Traffic -> hardware counter
 }
 
 
-def profiled(module, *arguments):
+def profiled(module, *arguments, kernels=()):
     """Run ``python -m module arguments`` under ncu; return (kernel name, {metric: count}) a launch, in order.
+
+    With `kernels`, names, launches of others are passed over; ncu takes longest over them where there are many.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def profiled(module, *arguments):
     if shutil.which("ncu") is None:
         raise DeviceError("counting needs ncu, NVIDIA's Nsight Compute, which comes with the CUDA toolkit")
     command = ["ncu", "--clock-control", "none", "--csv", "--metrics", ",".join(METRICS.values())]
+    command += ["--kernel-name", f"regex:{'|'.join(kernels)}"] if kernels else []
     done = subprocess.run([*command, sys.executable, "-m", module, *arguments], capture_output=True, text=True,
                           check=False)
     start = done.stdout.find('"ID"')

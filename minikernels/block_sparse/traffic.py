@@ -170,18 +170,22 @@ def v5_mma(walk, mask):
     """As v4_full_partial in float16, 16 bytes a lane at a time; where 8 does not divide D, as if D were wider."""
     tile = mma_tile(walk.sizes[5], walk.block)
     tiles = walk.kept * -(-walk.keys // tile.BLOCK_S)  # two barriers each, and one at the end of every list
-    return tensor_cores(walk, tile, 2 * int(np.sum(tiles)) + walk.kept[..., 0].size)
+    return tensor_cores(walk, tile, int(walk.kept.sum()), 2 * int(np.sum(tiles)) + walk.kept[..., 0].size)
 
 
 @nothing_if_empty
 def v6_async(walk, mask):
-    """As v5_mma, one barrier a tile; a last block that is ragged has as many tiles as the others."""
-    tile = mma_tile(walk.sizes[5], walk.block)
-    tiles = int(np.sum(walk.kept)) * -(-walk.block[1] // tile.BLOCK_S)
-    return tensor_cores(walk, tile, tiles + walk.kept[..., 0].size)
+    """As v5_mma, one barrier a tile; a last block that is ragged has as many tiles as the others.
+
+    A column is looked up for every tile of its block, and once more where cells of the tile have to be hidden.
+    """
+    tile, C = mma_tile(walk.sizes[5], walk.block), walk.block[1]
+    tiles = int(np.sum(walk.kept)) * -(-C // tile.BLOCK_S)
+    hidden = int(np.sum(walk.kept & ~walk.whole)) * -(-C // tile.BLOCK_S) if C % tile.BLOCK_S == 0 else tiles
+    return tensor_cores(walk, tile, tiles + hidden, tiles + walk.kept[..., 0].size)
 
 
-def tensor_cores(walk, tile, barriers):
+def tensor_cores(walk, tile, columns, barriers):
     """Return the traffic of kernels that copy whole rows, 16 bytes a lane, and store each warp's own."""
     chunks = -(-walk.sizes[5] // 8)
     row, size, lanes = 16 * chunks, tile.BLOCK_S, 32 * tile.WARPS * tile.PARTS
@@ -193,7 +197,7 @@ def tensor_cores(walk, tile, barriers):
         starts = range(0, n, 16 * tile.MTILES)
         return sum((run(first + t * row, min(16 * tile.MTILES, n - t) * chunks, 16) for t in starts), Access())
 
-    asked = int(walk.kept.sum() + 3 * walk.kept[..., 0].size) * lanes
+    asked = (columns + 3 * walk.kept[..., 0].size) * lanes
     loads = walk.queries(tile.ROWS, row, lambda first, n: run(first, n * chunks, 16))
     loads += walk.key_blocks(walk.kept, row, block).times(2 * tile.PARTS)
     loads += Access(asked // 32, asked // 32, asked * INT)
