@@ -9,7 +9,7 @@ import pytest
 
 from minikernels import launch, simt
 from minikernels.core.errors import DeviceError, DtypeError, KernelError
-from minikernels.launch import Ladder, cuda, device, float32, gathered, kernel
+from minikernels.launch import Ladder, cuda, device, float32, gathered, kernel, resources
 from minikernels.launch.kernels import for_numba
 from minikernels.launch.raw_kernels import PACKAGE, RawKernel, definitions, included
 
@@ -252,3 +252,15 @@ def test_headers_are_found_beside_the_file_and_in_the_package_and_told_as_an_opt
     (tmp_path / "k.cu").write_text('#include "c.cuh"\n')
     with pytest.raises(FileNotFoundError, match=r"k\.cu includes c\.cuh"):
         included(tmp_path / "k.cu")
+
+
+def test_observers_hear_each_kernel_once_and_nothing_is_asked_without_them(monkeypatch):
+    monkeypatch.setattr(resources, "occupancy", lambda handle, threads, shared_bytes: threads / 2048 + shared_bytes)
+    resources.note("unheard", (1,), (32,), 0, lambda: pytest.fail("nobody listens"))
+    with launch.observed() as outer:
+        resources.note("first", (2, 3), (32, 4), 0, lambda: (40, 0, 512, 7))
+        with launch.observed() as inner:
+            resources.note("first", (9,), (32,), 1, lambda: (40, 8, 512, 7))
+    assert outer == [{"name": "first", "blocks": 6, "threads": 128, "registers": 40, "local_bytes": 0,
+                      "shared_bytes": 512, "occupancy": 0.0625}]
+    assert [(row["blocks"], row["local_bytes"], row["shared_bytes"]) for row in inner] == [(9, 8, 513)]

@@ -130,7 +130,9 @@ def measure(suite, say=print):
 def attempt(suite, entry, row):
     """Run, judge and time one entry, and fill in its row; return why it was not timed, or an empty string."""
     try:
-        verdicts = suite.judge(entry.run())
+        with launch.observed() as kernels:
+            outputs = entry.run()
+        verdicts = suite.judge(outputs)
     except (DeviceError, DtypeError, ShapeError) as error:
         return str(error)
     except RuntimeError as error:  # a peer that does not take the shape, or too little memory
@@ -146,6 +148,8 @@ def attempt(suite, entry, row):
     if suite.bytes:
         row["bytes"] = suite.bytes
     row["error"], row["budget"] = float(f"{worst.error:.3g}"), float(f"{worst.budget:.3g}")
+    if kernels:
+        row["kernels"] = kernels
     return ""
 
 

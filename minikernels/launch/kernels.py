@@ -10,6 +10,7 @@ import numpy as np
 from minikernels.core.errors import KernelError
 from minikernels.launch.gpu import require_gpu
 from minikernels.launch.homes import home, is_array
+from minikernels.launch.resources import note
 
 __all__ = ["Device", "Kernel", "device", "kernel"]
 
@@ -86,7 +87,16 @@ class Kernel:
     def launch_on_gpu(self, grid, block, stream, shared_bytes, args):
         """Launch through numba."""
         check_launch(self.__name__, grid, block)
-        self.numba_kernel[grid, block, on_stream(stream), shared_bytes](*map(for_launch, args))
+        passed = tuple(map(for_launch, args))
+        self.numba_kernel[grid, block, on_stream(stream), shared_bytes](*passed)
+        note(self.__name__, grid, block, shared_bytes, lambda: self.compiled(passed))
+
+    def compiled(self, args):
+        """Return what `note` asks of the kernel that numba compiled for arguments of these types."""
+        dispatcher = self.numba_kernel
+        found = dispatcher.overloads[tuple(dispatcher.typeof_pyval(x) for x in args)]
+        handle = int(found._codelibrary.get_cufunc().handle)
+        return found.regs_per_thread, found.local_mem_per_thread, found.shared_mem_per_block, handle
 
     @functools.cached_property
     def numba_kernel(self):

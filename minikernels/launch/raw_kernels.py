@@ -13,6 +13,7 @@ from minikernels.core.errors import DeviceError, KernelError
 from minikernels.launch.gpu import architecture, require_gpu
 from minikernels.launch.homes import home, is_array
 from minikernels.launch.kernels import check_launch, configured
+from minikernels.launch.resources import note
 
 __all__ = ["RawKernel", "definitions", "raw"]
 
@@ -145,9 +146,15 @@ class RawKernel:
             function.max_dynamic_shared_size_bytes = shared_bytes
         with chosen(stream):
             function(grid, block, args, shared_mem=shared_bytes)
+        note(self.name, grid, block, shared_bytes, lambda: compiled(function))
 
     def __repr__(self):
         return f"<RawKernel {self.name} of {self.path.name}>"
+
+
+def compiled(function):
+    """Return what `note` asks of a compiled kernel."""
+    return function.num_regs, function.local_size_bytes, function.shared_size_bytes, function.kernel.ptr
 
 
 def chosen(stream):

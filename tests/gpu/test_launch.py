@@ -200,3 +200,20 @@ def test_raw_kernel_refuses_what_it_cannot_run(cp, source):
     with pytest.raises(KernelError, match=r"scaled.cu does not compile") as failure:
         launch.raw(source, "scaled", constants={})[1, 8](x, x, np.int32(8), np.float32(1))
     assert "scaled.cu(5)" in str(failure.value)
+
+
+def test_launches_are_observed_with_what_they_take(cp, source):
+    x = cp.ones(64, np.float32)
+    out = cp.empty_like(x)
+    scaled = launch.raw(source, "scaled", constants={"TIMES": 1})
+    with launch.observed() as kernels:
+        scaled[2, 64, None, 100 * 1024](x, out, np.int32(64), np.float32(1))
+        distances[2, 32](x, x, out)
+        distances[4, 32](x, x, out)  # the first launch of a kernel is told
+    told = [(row["name"], row["blocks"], row["threads"]) for row in kernels]
+    assert told == [("scaled", 2, 64), ("distances", 2, 32)]
+    for row in kernels:
+        assert 0 < row["registers"] <= 255 and row["local_bytes"] == 0
+        assert 0 < row["occupancy"] <= 1
+    assert kernels[0]["shared_bytes"] >= 100 * 1024
+    assert kernels[0]["occupancy"] <= 2 * 64 / 1024  # two such blocks at most share a multiprocessor's shared memory
