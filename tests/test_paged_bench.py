@@ -38,7 +38,7 @@ def test_a_case_is_checked_before_it_is_timed(here, ragged):
 
 
 def test_every_sequence_is_the_first_one_moved_on():
-    q, k_pages, v_pages, page_table, lengths = bench.random(SIZES, "float32", [50, 50, 50]).values()
+    q, k_pages, v_pages, page_table, lengths = bench.strewn(bench.random(SIZES, "float32", [50, 50, 50]), 16).values()
     tokens = k_pages[page_table].reshape(3, -1, 2, 8)
     np.testing.assert_array_equal(tokens[2, :50], np.roll(tokens[0, :50], 97 * 2, axis=0))
     assert sorted(page_table.ravel()) == list(range(len(v_pages)))

@@ -49,6 +49,7 @@ def suite(technique, sizes, dtype, lengths=None):
     """Return the suite of one case: speed is what of the cache any kernel must read, over time."""
     inputs = random(sizes, dtype)
     there = on_gpu(inputs)
+    there |= {name: np.stack([moved(there[name], b) for b in range(sizes["B"])]) for name in "kv"}
     kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
     if lengths is not None:
         there["lengths"] = launch.to_gpu(lengths)
@@ -60,20 +61,23 @@ def suite(technique, sizes, dtype, lengths=None):
                 absent = "a rung for learning, timed at one shape alone"
             entries.append(Entry("rung", rung.name, partial(decoded, there, rung.name), absent))
     entries += peers(there, kept, lengths is not None)
-    read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["k"].itemsize
+    read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["q"].itemsize
     variant = "" if lengths is None else "ragged lengths"
     judged = partial(judge, inputs, kept)
     return Suite("gqa", sizes, dtype, False, work(sizes, kept), tuple(entries), judged, variant, read)
 
 
 def random(sizes, dtype):
-    """Return random q, k and v of a case; a sequence's cache is the first one's, its keys moved on by some places."""
+    """Return random q (B, H, D), and k and v (G, S, D) of the first sequence."""
     B, H, G, S, D = (sizes[letter] for letter in "BHGSD")
     generator = np.random.default_rng(0)
     shapes = (B, H, D), (G, S, D), (G, S, D)
-    q, k, v = (generator.standard_normal(shape, np.float32).astype(dtype) for shape in shapes)
-    k, v = (np.stack([np.roll(x, 97 * b, axis=1) for b in range(B)]) for x in (k, v))
-    return {"q": q, "k": k, "v": v}
+    return {name: generator.standard_normal(shape, np.float32).astype(dtype) for name, shape in zip("qkv", shapes)}
+
+
+def moved(x, b):
+    """Return the k or v of sequence b, where `x` lives: the first sequence's, its keys moved on by some places."""
+    return np.roll(x, 97 * b, axis=1)
 
 
 def decoded(there, rung):
@@ -111,12 +115,12 @@ def judge(inputs, lengths, outputs):
     """Return verdicts on the first and last heads of the first and last sequences; a NaN anywhere in o fails too."""
     o = launch.to_numpy(outputs["o"])
     q, k, v = (inputs[name] for name in "qkv")
-    (B, H, D), G = q.shape, k.shape[1]
+    (B, H, D), G = q.shape, k.shape[0]
     share, verdicts = H // G, []
     for b in sorted({0, B - 1}):
         for g in sorted({0, G - 1}):
             heads = slice(g * share, (g + 1) * share)
-            part = q[b : b + 1, heads], k[b : b + 1, g : g + 1], v[b : b + 1, g : g + 1], lengths[b : b + 1]
+            part = q[b : b + 1, heads], *(moved(x[g : g + 1], b)[None] for x in (k, v)), lengths[b : b + 1]
             verdicts += reference.judge(o[b : b + 1, heads], *part, D**-0.5).values()
     sums = o.sum(axis=-1, dtype=np.float32)
     zeros = np.zeros_like(sums)

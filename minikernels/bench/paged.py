@@ -43,7 +43,7 @@ def suite(technique, sizes, dtype, lengths=None):
     """Return the suite of one case: speed is what of the pages any kernel must read, over time."""
     kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
     inputs = random(sizes, dtype, kept)
-    there = on_gpu(inputs)
+    there = strewn(on_gpu(inputs), sizes["P"])
     entries = []
     for rung in technique.rungs:
         if rung.kind != "numpy":
@@ -60,20 +60,33 @@ def suite(technique, sizes, dtype, lengths=None):
 
 
 def random(sizes, dtype, lengths):
-    """Return random q and pages, strewn over the pool; a sequence is the first one's, moved on by some tokens."""
+    """Return random q (B, H, D), k and v (S, G, D) of the first sequence, a shuffled page table, and the lengths."""
     B, H, G, S, P, D = (sizes[letter] for letter in "BHGSPD")
     generator = np.random.default_rng(0)
-    q, k, v = (generator.standard_normal(shape, np.float32).astype(dtype)
-               for shape in ((B, H, D), (S, G, D), (S, G, D)))
+    shapes = (B, H, D), (S, G, D), (S, G, D)
+    arrays = {name: generator.standard_normal(shape, np.float32).astype(dtype) for name, shape in zip("qkv", shapes)}
     max_pages = -(-S // P)
     page_table = generator.permutation(B * max_pages).astype(np.int32).reshape(B, max_pages)
-    k_pages, v_pages = (np.zeros((B * max_pages, P, G, D), dtype) for _ in "kv")
-    whole = np.arange(max_pages * P) % S  # the last page is filled up from the beginning
-    for b in range(B):
-        for pages, x in ((k_pages, k), (v_pages, v)):
-            pages[page_table[b]] = np.roll(x, 97 * b, axis=0)[whole].reshape(max_pages, P, G, D)
-    return {"q": q, "k_pages": k_pages, "v_pages": v_pages, "page_table": page_table,
-            "lengths": np.asarray(lengths, np.int32)}
+    return {**arrays, "page_table": page_table, "lengths": np.asarray(lengths, np.int32)}
+
+
+def strewn(inputs, P):
+    """Return q, pages, page table and lengths where the inputs live."""
+    q, k, v, page_table, lengths = inputs.values()
+    k_pages, v_pages = (pool(x, page_table, range(len(page_table)), P) for x in (k, v))
+    return {"q": q, "k_pages": k_pages, "v_pages": v_pages, "page_table": page_table, "lengths": lengths}
+
+
+def pool(x, page_table, sequences, P):
+    """Return a pool in whose pages some sequences lie: the first one's tokens `x` (S, G, D), moved on by some places.
+
+    Rows of `page_table` are the sequences'; the last page of each is filled up from the beginning.
+    """
+    (S, G, D), max_pages = x.shape, page_table.shape[1]
+    pages, whole = np.empty_like(x, shape=(page_table.size, P, G, D)), np.arange(max_pages * P, like=x) % S
+    for row, b in zip(page_table, sequences, strict=True):
+        pages[row] = np.roll(x, 97 * b, axis=0)[whole].reshape(max_pages, P, G, D)
+    return pages
 
 
 def decoded(there, rung):
@@ -128,15 +141,15 @@ def planned(flashinfer, torch, there, lengths):
 def judge(inputs, outputs):
     """Return verdicts on the first and last heads of the first and last sequences; a NaN anywhere in o fails too."""
     o = launch.to_numpy(outputs["o"])
-    q, k_pages, v_pages, page_table, lengths = (
-        inputs[name] for name in ("q", "k_pages", "v_pages", "page_table", "lengths"))
-    (B, H, D), G = q.shape, k_pages.shape[2]
+    q, k, v, page_table, lengths = inputs.values()
+    (B, H, D), (S, G, _) = q.shape, k.shape
     share, verdicts = H // G, []
+    one_page = np.zeros((1, 1), np.int32)  # of S tokens: what the oracle is told needs no pages
     for b in sorted({0, B - 1}):
         for g in sorted({0, G - 1}):
             heads, one = slice(g * share, (g + 1) * share), slice(b, b + 1)
-            pages = k_pages[:, :, g : g + 1], v_pages[:, :, g : g + 1]
-            part = q[one, heads], *pages, page_table[one], lengths[one]
+            pages = (pool(x[:, g : g + 1], one_page, [b], S) for x in (k, v))
+            part = q[one, heads], *pages, one_page, lengths[one]
             verdicts += reference.judge(o[one, heads], *part, D**-0.5).values()
     sums = o.sum(axis=-1, dtype=np.float32)
     zeros = np.zeros_like(sums)
