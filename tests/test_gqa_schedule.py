@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minikernels.core.decode import shares
 from minikernels.gqa import schedule
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=6)
@@ -61,6 +62,6 @@ def test_the_chosen_split_is_as_good_as_any(rows, tiles, places):
     def time(n):
         return np.ceil(rows * n / places) * (np.ceil(tiles / n) + 1)
 
-    chosen = schedule.splits(rows, tiles, places)
+    chosen = shares(rows, tiles, places)
     assert 1 <= chosen <= max(1, tiles)
     assert all(time(chosen) <= time(n) for n in range(1, max(1, min(tiles, 128)) + 1))

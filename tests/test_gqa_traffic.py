@@ -1,8 +1,11 @@
 """The closed forms of gqa: equal to what the SIMT machine counts, and to the formulas of the README."""
 
+import numpy as np
 import pytest
 
 from minikernels import gqa, simt
+from minikernels.core.decode_traffic import GroupTile
+from minikernels.core.sectors import Access
 from minikernels.core.traffic import Traffic
 from minikernels.gqa import numba_block, numba_cuda, outputs, traffic, traffic_attention
 from tests.gqa_cases import CASES, PROMPTS, label, made, prompt
@@ -111,12 +114,42 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, dtype_bytes):
     assert traffic.v5_split_kv(B, H, G, S, D, **options, count=1) == v4
 
 
+@over("case", [(2, 8, 2, 70, 64, (70, 33)), (3, 12, 1, 137, 128, (0, 1, 137)), (2, 40, 1, 99, 40, (97, 64))], ids=label)
+def test_the_tensor_core_rungs_read_the_cache_once_for_32_heads(case):
+    B, H, G, S, D, lengths = case
+    parts, own, options = -(-H // G // 32), B * H * D * 2, {"itemsize": 2, "lengths": lengths}
+    cache, looked = 2 * parts * G * sum(lengths) * D * 2, B * G * parts * 128 * 4
+    v7 = traffic.v7_mma_group(B, H, G, S, D, **options, count=1)
+    assert (v7.load_bytes, v7.store_bytes) == (cache + own + looked, own)
+    two = traffic.v7_mma_group(B, H, G, S, D, **options, count=2)
+    assert two.load_bytes == v7.load_bytes + own + looked + 2 * B * H * D * (8 + 4)
+    assert two.store_bytes == own + 2 * B * H * (D * 4 + 8)
+    v8 = traffic.v8_mma_stream_k(B, H, G, S, D, **options, blocks=1)  # one run: no row is cut
+    busy = [b for b, n in enumerate(lengths) if n]
+    walk = 4 * 2 * B * 4 + (busy[-1] - busy[0]) * 128 * 4  # all lengths twice by each warp, then one after another
+    merge = H * 128 * (4 * B + 8 * len(busy))  # a length and who has the row: nothing is to be merged
+    assert v8.load_bytes == cache + own * len(busy) // B + walk + merge
+    assert v8.store_bytes == own + 2 * 4 * parts * G * len(busy)
+
+
+@over("D", [8, 40, 64, 128])
+@over("n", [1, 16, 37])
+def test_copies_are_what_the_lanes_of_every_request_ask_for(D, n):
+    tile, chunks, requests, sectors = GroupTile(4, D), D // 8, 0, 0
+    for first in range(0, n, 16):
+        for copy in range(0, 16 * chunks, 32):
+            lanes = [first * chunks + i for i in range(copy, min(copy + 32, 16 * chunks))]
+            held = [chunk * 16 + 16 for chunk in lanes if chunk < n * chunks]  # the array begins in mid-sector
+            requests, sectors = requests + bool(held), sectors + len({byte // 32 for byte in held})
+    assert tile.copies(np.arange(n) * D * 2, 16) == Access(2 * requests, 2 * sectors, 2 * n * D * 2)
+
+
 def test_stream_k_leaves_states_only_where_a_cut_goes_through_a_row():
     sizes = {"B": 4, "H": 8, "G": 2, "S": 256, "D": 64}
     whole = traffic.v6_stream_k(**sizes, itemsize=2, blocks=8)  # a row of 4 heads is 4 tiles, and a run is 4 tiles
     v4 = traffic.v4_wide_loads(**sizes, itemsize=2)
     assert whole.store_bytes == v4.store_bytes
-    begin, find, merge = 8, 2 * (4 * (2 + 2) + 3), 2 * (4 * 2 + 3)  # reads of ends and lengths, by 128 threads each
+    begin, find, merge = 8, 2 * (4 * (2 + 2) + 3), 8 * (4 * 2 + 3)  # reads of ends and lengths, by 128 threads each
     assert whole.load_bytes == v4.load_bytes + (begin + find + merge - 8) * 128 * 4
     cut = traffic.v6_stream_k(**sizes, itemsize=2, blocks=7)
     assert cut.store_bytes > whole.store_bytes

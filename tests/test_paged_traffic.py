@@ -121,12 +121,20 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, itemsize):
     lanes = 1 << (row // 16 - 1).bit_length()  # that share a row, and so a lookup
     lookups = G * parts * lanes * 4 * (sum(lengths) if P % (128 // lanes) else sum(
         min(32 // lanes, n - s) for n in lengths for s in range(0, n, 128 // lanes)))
-    cache, query = 2 * parts * G * sum(lengths) * row, 4 * (32 // lanes) * B * H * row
+    step = 4 * (32 // lanes)  # keys of a warp; a block's four warps take theirs in turn, and none reads q for no key
+
+    def query(shares):
+        tiles = [-(-n // (4 * step)) for n in lengths]
+        each = [-(-n // shares) * 4 * step for n in tiles]  # keys of a share
+        parts_of = [min(n, (i + 1) * x) - i * x for n, x in zip(lengths, each, strict=True) for i in range(shares)]
+        return sum(min(4, -(-max(0, keys) // step)) for keys in parts_of) * (32 // lanes) * H * row
+
+    cache = 2 * parts * G * sum(lengths) * row
     v4 = traffic.v4_fetch_ahead(B, H, G, max(lengths), P, D, itemsize, lengths)
-    assert v4.load_bytes == cache + lookups + query + B * G * parts * 128 * 4
+    assert v4.load_bytes == cache + lookups + query(1) + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=3)
-    assert v5.load_bytes == cache + lookups + 3 * (query + B * G * parts * 128 * 4 + B * H * D * (8 + 4))
+    assert v5.load_bytes == cache + lookups + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=1) == v4
 
@@ -145,6 +153,19 @@ def test_the_tensor_core_rung_reads_the_cache_once_for_32_heads(case):
     assert two.store_bytes == v6.store_bytes + 2 * B * H * (D * 4 + 8)
 
 
+@over("case", [(2, 8, 2, 16, 64, (70, 33)), (3, 12, 1, 5, 128, (0, 1, 137)), (2, 40, 1, 16, 40, (32, 17))], ids=label)
+def test_the_ring_is_filled_once_for_32_heads(case):
+    B, H, G, P, D, lengths = case
+    parts, own = -(-H // G // 32), B * H * D * 2
+    lookups, cache = G * parts * 2 * 4 * sum(lengths), 2 * parts * G * sum(lengths) * D * 2
+    v7 = traffic.v7_async_ring(B, H, G, max(lengths), P, D, 2, lengths, count=1)
+    assert v7.load_bytes == cache + lookups + own + B * G * parts * 128 * 4
+    assert v7.store_bytes == own
+    v8 = traffic.v8_stream_k(B, H, G, max(lengths), P, D, 2, lengths, blocks=1)
+    assert v8.load_bytes > cache + lookups
+    assert v8.store_bytes == own + 2 * 4 * parts * G * sum(n > 0 for n in lengths)  # and who has which row
+
+
 def test_the_cuda_rungs_are_cut_and_tiled_as_launched():
     for R in (1, 2, 3, 4, 7, 8, 12, 32, 40):
         for D, itemsize in ((8, 2), (40, 2), (64, 2), (128, 2), (64, 4), (128, 4)):
@@ -153,8 +174,6 @@ def test_the_cuda_rungs_are_cut_and_tiled_as_launched():
                 told["HEADS"], told["RESIDENT"], raw.tile_keys(told))
         mma, told = traffic_raw.MmaTile(R, 16, 64, 2), raw.mma_constants(R, 64, 16)
         assert (mma.held, mma.resident) == (told["HEADS"], told["RESIDENT"])
-    for args in [(8, 256, 132), (1056, 256, 132), (1, 1, 400), (64, 2048, 264), (512, 128, 396)]:
-        assert traffic_raw.shares(*args) == raw.shares(*args)
 
 
 def test_rows_of_a_request_share_sectors_where_they_meet():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minikernels.block_sparse import raw as block_sparse
+from minikernels.core.decode import group_tile
 from minikernels.flash import raw as flash
 from minikernels.gqa import raw as gqa
 from minikernels.kv_compression import raw as kv
@@ -52,6 +53,10 @@ BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for R, D, itemsize, architecture in [
                (1, 128, 2, "sm_90"), (4, 128, 2, "sm_80"), (4, 64, 4, "sm_90"), (7, 96, 2, "sm_90"),
                (8, 128, 4, "sm_80"), (32, 128, 2, "sm_90")]]
+BUILDS += [(f"gqa/{file}.cu", group_tile(R, D, limit * 1024), architecture)
+           for file in ("v7_mma_group", "v8_mma_stream_k")
+           for R, D, limit, architecture in [
+               (4, 128, 227, "sm_90"), (32, 128, 227, "sm_90"), (7, 40, 99, "sm_86"), (40, 96, 163, "sm_80")]]
 BUILDS += [("paged/screen.cu", {"ENTRY_BYTES": e, "LENGTH_BYTES": n}, "sm_80") for e, n in ((4, 4), (8, 8), (4, 8))]
 BUILDS += [(f"paged/{file}.cu", paged.constants(R, D, P, itemsize), architecture)
            for file in ("v4_fetch_ahead", "v5_split_kv")
@@ -62,6 +67,11 @@ BUILDS += [("paged/v6_mma_group.cu", paged.mma_constants(R, D, P), architecture)
            for R, D, P, architecture in [
                (1, 128, 16, "sm_90"), (4, 128, 16, "sm_80"), (7, 96, 1, "sm_90"), (12, 40, 24, "sm_80"),
                (16, 64, 128, "sm_90"), (32, 128, 16, "sm_90"), (32, 128, 1, "sm_80"), (40, 128, 5, "sm_90")]]
+BUILDS += [(f"paged/{file}.cu", paged.group_constants(R, D, P, limit * 1024), architecture)
+           for file in ("v7_async_ring", "v8_stream_k")
+           for R, D, P, limit, architecture in [
+               (4, 128, 16, 227, "sm_90"), (32, 128, 16, 227, "sm_90"), (12, 64, 1, 163, "sm_80"),
+               (32, 128, 5, 99, "sm_89")]]
 BUILDS += [(f"kv_compression/{file}.cu", kv.constants(R, D, itemsize, bits, group, group, pairs), architecture)
            for file, pairs in (("v3_wide_loads", 0), ("v4_half2", 1), ("v5_split_kv", 1))
            for R, D, itemsize, bits, group, architecture in [

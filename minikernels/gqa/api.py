@@ -20,14 +20,15 @@ DECODE = Ladder("gqa", {  # rung -> where its function stands, from the equation
     "v4_wide_loads": "raw.launch_v4_wide_loads",
     "v5_split_kv": "raw.launch_v5_split_kv",
     "v6_stream_k": "raw.launch_v6_stream_k",
-})
+    "v7_mma_group": "raw.launch_v7_mma_group",
+    "v8_mma_stream_k": "raw.launch_v8_mma_stream_k",
+}, takes={"v7_mma_group": ("float16",), "v8_mma_stream_k": ("float16",)})
 PREFILL = Ladder("gqa", {
     "reference": "reference.attention",
     "tiled": "tiled.attention",
     "v1_head_per_block": "numba_cuda.launch_attention_v1_head_per_block",
     "v2_group_per_block": "numba_cuda.launch_attention_v2_group_per_block",
 })
-RAW_NEEDS = (8, 0)  # least compute capability
 
 
 def attention(q, k, v, *, causal=False, scale=None, rung=None):
@@ -204,12 +205,12 @@ def pool_heads(w, *, heads, groups):
 
 def fastest_on_gpu(q, k, v):
     """Return the name of the fastest decode rung that takes these CuPy arrays on this GPU."""
-    try:
-        import_module("minikernels.gqa.raw").check(q, k, v, "v5_split_kv")
-    except (ShapeError, DtypeError):
-        pass
-    else:
-        if architecture() >= RAW_NEEDS:
-            return "v5_split_kv"
+    raw = import_module("minikernels.gqa.raw")
+    for rung in ("v8_mma_stream_k", "v5_split_kv") if architecture() >= raw.NEEDS else ():
+        try:
+            raw.check(q, k, v, rung)
+        except (ShapeError, DtypeError):
+            continue
+        return rung
     wide = import_module("minikernels.gqa.numba_warp").WIDTH_LIMIT
     return "v3_warp_dot" if q.shape[2] <= wide else "v1_block_per_head"

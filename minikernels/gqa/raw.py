@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from minikernels.core.decode import GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.gqa.outputs import chunks
-from minikernels.gqa.schedule import splits
-from minikernels.launch import multiprocessors, raw
+from minikernels.launch import multiprocessors, raw, shared_limit
 
+NEEDS = (8, 0)  # least compute capability
+MMA = ("v7_mma_group", "v8_mma_stream_k")
 THREADS = 128
 WARPS = 4
 UNROLL = 4  # rows of K, and of V, that a lane reads before it waits for the first
@@ -54,13 +56,13 @@ def launch_v5_split_kv(q, k, v, lengths, scale, count=None):
     (q, k, v), o, rows, tile = prepared(q, k, v, "v5_split_kv")
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
     if count is None:
-        count = splits(B * rows, -(-S // tile_keys(tile)), multiprocessors() * tile["RESIDENT"])
+        count = shares(B * rows, -(-S // tile_keys(tile)), multiprocessors() * tile["RESIDENT"])
     if count == 1:
         return launch_v4_wide_loads(q, k, v, lengths, scale)
     ml, part = (scratch(q, (B, rows, count, H, width)) for width in (2, D))
     sizes = np.int32(G), np.int32(S), np.float32(scale * LOG2E)
     kernel("v5_split_kv", tile)[(count, rows, B), THREADS](q, k, v, lengths, ml, part, *sizes)
-    kernel("v5_split_kv", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    kernel("v5_split_kv", tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
     return o
 
 
@@ -85,7 +87,56 @@ def launch_v6_stream_k(q, k, v, lengths, scale, blocks=None):
     sizes = np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E)
     kernel("v6_stream_k", tile)[blocks, THREADS](q, k, v, lengths, ends, o, ml, part, *sizes)
     merge = kernel("v6_stream_k", tile, "merge_runs")
-    merge[(rows, B), THREADS](ends, ml, part, o, np.int32(B), np.int32(G), np.int32(blocks))
+    merge[(rows, B, H), THREADS](ends, ml, part, o, np.int32(B), np.int32(G), np.int32(blocks))
+    return o
+
+
+def launch_v7_mma_group(q, k, v, lengths, scale, count=None):
+    """Return o; the heads of a group are columns of one small matrix product, and keys arrive while others are used.
+
+    Differs from v5_split_kv: a key costs the same for 1 to 8 heads, is read once for up to 32, and takes no registers
+    on its way.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, D), float16
+        D is a multiple of 8, up to 128.
+    k, v, lengths, scale, count
+        As for `launch_v5_split_kv`.
+    """
+    (q, k, v), o, rows, tile = prepared(q, k, v, "v7_mma_group")
+    (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
+    count = count or shares(B * rows, -(-S // GROUP_KEYS), multiprocessors() * tile["RESIDENT"])
+    ml, part = (scratch(q, (B, rows, count if count > 1 else 0, H, width)) for width in (2, D))
+    sizes = np.int32(G), np.int32(S), np.float32(scale * LOG2E)
+    main = kernel("v7_mma_group", tile)
+    main[(count, rows, B), THREADS, None, tile["SHARED_BYTES"]](q, k, v, lengths, o, ml, part, *sizes)
+    if count > 1:
+        kernel("v7_mma_group", tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    return o
+
+
+def launch_v8_mma_stream_k(q, k, v, lengths, scale, blocks=None):
+    """Return o; every block takes an equal run of the list of all tiles.
+
+    Differs from v7_mma_group: the schedule of v6_stream_k, which each block now finds for itself.
+
+    Parameters
+    ----------
+    q, k, v, lengths, scale
+        As for `launch_v7_mma_group`.
+    blocks : int, optional
+        Runs; as many as the GPU holds at once by default.
+    """
+    (q, k, v), o, rows, tile = prepared(q, k, v, "v8_mma_stream_k")
+    (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
+    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // GROUP_KEYS))
+    span = scratch(q, (B, rows, 2), np.int32)
+    ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
+    sizes = np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E)
+    main = kernel("v8_mma_stream_k", tile)
+    main[blocks, THREADS, None, tile["SHARED_BYTES"]](q, k, v, lengths, o, span, ml, part, *sizes)
+    kernel("v8_mma_stream_k", tile, "merge_runs")[(rows, B, H), THREADS](lengths, span, ml, part, o, np.int32(G))
     return o
 
 
@@ -112,34 +163,39 @@ def tile_keys(tile):
 
 def kernel(file, tile, name=None):
     """Return a kernel of one of this folder's files."""
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=(8, 0))
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=NEEDS)
 
 
 def prepared(q, k, v, rung):
     """Return (q, k, v), an output, rows of a sequence and the kernels' constants, or raise as `check` does."""
     sizes = check(q, k, v, rung)
-    R, blocks = sizes["H"] // sizes["G"], sizes["G"] * chunks(sizes["H"] // sizes["G"])[1]
-    check_grid(H=blocks, B=sizes["B"])
-    o = np.empty_like(q, order="C")
-    return [aligned(x) for x in (q, k, v)], o, blocks, constants(R, sizes["D"], q.dtype.itemsize)
+    R, D = sizes["H"] // sizes["G"], sizes["D"]
+    tile = group_tile(R, D, shared_limit()) if rung in MMA else constants(R, D, q.dtype.itemsize)
+    rows = sizes["G"] * -(-R // tile["HEADS"])
+    check_grid(H=rows, B=sizes["B"])
+    return [aligned(x) for x in (q, k, v)], np.empty_like(q, order="C"), rows, tile
 
 
 def check(q, k, v, rung):
-    """Raise ShapeError or DtypeError, in letters, unless the raw rungs take q, k and v; return the sizes."""
+    """Raise ShapeError or DtypeError, in letters, unless the rung takes q, k and v; return the sizes."""
     sizes = bind(q=(q, "BHD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
-    same_dtype(("float32", "float16"), q=q, k=k, v=v)
+    same_dtype(("float16",) if rung in MMA else ("float32", "float16"), q=q, k=k, v=v)
     step = CHUNK // q.dtype.itemsize
     if sizes["D"] == 0 or sizes["D"] % step:
         rule = f"must be a multiple of {step}, and not 0, for {q.dtype} in rung {rung}"
         sizes.refuse("D", f"{rule}; rung v3_warp_dot takes it")
-    sizes.at_most("D", 32 * step, f"{rung} reads a row of {q.dtype} with one request; rung v1_block_per_head takes it")
+    if rung in MMA:
+        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
+    else:
+        rule = f"{rung} reads a row of {q.dtype} with one request; rung v1_block_per_head takes it"
+        sizes.at_most("D", 32 * step, rule)
     return sizes
 
 
-def scratch(like, shape):
-    """Return an uninitialised float32 CuPy array, for what passes between kernels."""
-    return np.empty_like(like, dtype=np.float32, shape=shape, order="C")
+def scratch(like, shape, dtype=np.float32):
+    """Return an uninitialised CuPy array, for what passes between kernels."""
+    return np.empty_like(like, dtype=dtype, shape=shape, order="C")
 
 
 def aligned(x):

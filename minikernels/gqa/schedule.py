@@ -8,18 +8,9 @@ blocks that each of them holds. Pure arithmetic, so that a schedule can be drawn
 import heapq
 from typing import NamedTuple
 
-__all__ = ["Piece", "Schedule", "fixed_splits", "splits", "stream_k"]
+from minikernels.core.decode import Piece, runs, tiles_of
 
-MOST_SPLITS = 128
-
-
-class Piece(NamedTuple):
-    """Some consecutive tiles of one row that one block absorbs."""
-
-    b: int
-    row: int
-    first: int
-    tiles: int
+__all__ = ["Piece", "Schedule", "fixed_splits", "stream_k"]
 
 
 class Schedule(NamedTuple):
@@ -41,11 +32,6 @@ class Schedule(NamedTuple):
     def efficiency(self):
         """Share of the places' time that is work; 1.0 where there is none to do."""
         return self.tiles / (len(self.places) * self.makespan) if self.makespan else 1.0
-
-
-def tiles_of(lengths, block_s):
-    """Return how many tiles of `block_s` keys each sequence has."""
-    return [-(-int(n) // block_s) for n in lengths]
 
 
 def fixed_splits(lengths, rows, block_s, splits, places):
@@ -101,32 +87,4 @@ def stream_k(lengths, rows, block_s, places):
     >>> stream_k([64, 16], rows=1, block_s=16, places=2).makespan
     3
     """
-    line = [(b, row, tiles) for b, tiles in enumerate(tiles_of(lengths, block_s)) for row in range(rows)]
-    run = -(-sum(tiles for *_, tiles in line) // places)
-    work, place, room = [[] for _ in range(places)], 0, run
-    for b, row, tiles in line:
-        first = 0
-        while first < tiles:
-            if room == 0:
-                place, room = place + 1, run
-            piece = Piece(b, row, first, min(tiles - first, room))
-            work[place].append(piece)
-            first, room = first + piece.tiles, room - piece.tiles
-    return Schedule(tuple(map(tuple, work)))
-
-
-def splits(rows, tiles, places):
-    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that finish soonest.
-
-    ``ceil(rows * n / places)`` rounds of blocks, each of which takes ``ceil(tiles / n)`` tiles and about one tile's
-    time to start and to leave its state.
-
-    Examples
-    --------
-    >>> splits(rows=8, tiles=256, places=132), splits(rows=1056, tiles=256, places=132)
-    (16, 1)
-    """
-    def time(n):
-        return -(-rows * n // places) * (-(-tiles // n) + 1)
-
-    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
+    return Schedule(tuple(map(tuple, runs(lengths, rows, block_s, places))))

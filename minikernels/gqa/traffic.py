@@ -125,3 +125,5 @@ def v3_warp_dot(B, H, G, S, D, itemsize, lengths, warps=4):
 v4_wide_loads = nothing_if_empty(traffic_raw.v4_wide_loads)
 v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
 v6_stream_k = nothing_if_empty(traffic_raw.v6_stream_k)
+v7_mma_group = nothing_if_empty(traffic_raw.v7_mma_group)
+v8_mma_stream_k = nothing_if_empty(traffic_raw.v8_mma_stream_k)

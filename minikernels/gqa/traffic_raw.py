@@ -3,13 +3,25 @@
 How many blocks share the work depends on the GPU, by default one with 132 multiprocessors.
 """
 
+from itertools import chain
+
 import numpy as np
 
+from minikernels.core.decode import runs, shares
+from minikernels.core.decode_traffic import (
+    GroupTile,
+    cut_rows,
+    each_row,
+    left_states,
+    lookups,
+    over_slots,
+    owned,
+    read_states,
+    walked,
+)
 from minikernels.core.sectors import Access, heads, rows, run, span
-from minikernels.gqa import schedule
 
-FLOAT = INT = 4  # bytes
-CHUNK, THREADS, WARPS, UNROLL = 16, 128, 4, 4
+CHUNK, WARPS, UNROLL = 16, 4, 4
 MULTIPROCESSORS = 132
 
 
@@ -45,35 +57,6 @@ class Tile:
         return sum(self.busy(max(0, min(share, length - n * share))) for n in range(count))
 
 
-def each_row(B, G, R, D, itemsize, parts, cost, sequence=0):
-    """Return the sum of ``cost(first_byte, heads)`` over the rows of q, or of o, in B sequences from `sequence` on."""
-    before = np.cumsum([0, *parts]) + sequence * G * R
-    return sum((heads(B * G, R * D * itemsize, lambda first, at=at, n=n: cost(first + at * D * itemsize, n))
-                for at, n in zip(before, parts)), Access())
-
-
-def partial_store(first, held, D):
-    """Return the cost of storing the states of `held` heads, (m, l) at byte `first` by one lane a head, and o."""
-    request = np.arange(held) * D // 32  # which request stores head h's (m, l)
-    groups = (np.flatnonzero(request == n) for n in np.unique(request))
-    ml = (Access(1, span(first + 8 * group[0], 8 * len(group)), 8 * len(group)) for group in groups)
-    return sum(ml, run(0, held * D, FLOAT))  # every slot of o begins a sector
-
-
-def partial_load(first, held, D):
-    """Return the cost of reading them again: every thread of a column reads its head's (m, l)."""
-    begin = np.arange(0, held * D, 32)
-    low, high = begin // D, (np.minimum(begin + 32, held * D) - 1) // D
-    sectors = int(np.sum(span(first + 8 * low, 8 * (high - low + 1))))
-    return Access(len(begin), sectors, 8 * held * D) + run(0, held * D, FLOAT)
-
-
-def over_slots(slots, HEADS, cost):
-    """Return the sum of ``cost(first_byte)`` over slots of HEADS pairs (m, l)."""
-    places = np.unique(slots * HEADS * 8 % 32, return_counts=True)
-    return sum((cost(int(first)).times(n) for first, n in zip(*places)), Access())
-
-
 def v4_wide_loads(B, H, G, S, D, itemsize, lengths):
     """Each row of the cache read whole, once for up to 8 query heads; every warp with keys reads q."""
     R = H // G
@@ -89,20 +72,30 @@ def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MU
     R = H // G
     tile = Tile(R, D, itemsize)
     if count is None:
-        rows_here = B * G * len(tile.parts)
-        count = schedule.splits(rows_here, -(-S // tile.keys), multiprocessors * tile.resident)
+        count = shares(B * G * len(tile.parts), -(-S // tile.keys), multiprocessors * tile.resident)
     if count == 1:
         return v4_wide_loads(B, H, G, S, D, itemsize, lengths)
-    loads, o = common(B, G, R, S, D, itemsize, lengths, tile, count)
-    stores = o
-    for part, held in enumerate(tile.parts):
-        row = np.arange(B * G)[:, None] * len(tile.parts) + part
-        slots = (row * count + np.arange(count)).ravel()
-        stores += over_slots(slots, tile.parts[0], lambda first, n=held: partial_store(first, n, D))
-        loads += over_slots(slots, tile.parts[0], lambda first, n=held: partial_load(first, n, D))
-    traffic = loads.loads() + stores.stores()
+    loads, _ = common(B, G, R, S, D, itemsize, lengths, tile, count)
+    left, read = states(B * G, tile.parts, D, count)
+    traffic = (loads + read).loads() + (left + heads_of(B * H, D, itemsize)).stores()
     traffic.barriers = B * G * len(tile.parts) * count
     return traffic
+
+
+def states(rows_here, parts, D, count):
+    """Return the cost of writing, and of reading, the states of `count` shares of every row."""
+    left, read = Access(), Access()
+    for part, held in enumerate(parts):
+        row = np.arange(rows_here)[:, None] * len(parts) + part
+        slots = (row * count + np.arange(count)).ravel()
+        left += over_slots(slots, parts[0], D, lambda ml, o, n=held: left_states(ml, o, n, D))
+        read += over_slots(slots, parts[0], D, lambda ml, o, n=held: read_states(ml, o, n, D))
+    return left, read
+
+
+def heads_of(count, D, itemsize):
+    """Return the cost of `count` rows of o, a block each."""
+    return heads(count, D * itemsize, lambda first: run(first, D, itemsize))
 
 
 def common(B, G, R, S, D, itemsize, lengths, tile, count):
@@ -110,15 +103,10 @@ def common(B, G, R, S, D, itemsize, lengths, tile, count):
     blocks = B * G * len(tile.parts) * count
     q = Access()
     for b, length in enumerate(lengths):
-        once = each_row(1, G, R, D, itemsize, tile.parts, lambda first, n: tile.query(first, n, D, itemsize), b)
+        once = each_row(1, G, R, D * itemsize, tile.parts, lambda first, n: tile.query(first, n, D, itemsize), b)
         q += once.times(tile.busy_in_shares(length, count))
-    o = each_row(B, G, R, D, itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
+    o = each_row(B, G, R, D * itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
     return lookups(blocks) + q + cache(G, S, D, itemsize, lengths, tile), o
-
-
-def lookups(count):
-    """Return the cost of every thread of a block reading the same number of an index array, `count` times."""
-    return Access(WARPS, WARPS, THREADS * INT).times(count)
 
 
 def searches(b, B):
@@ -142,28 +130,61 @@ def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=M
     """As v4, q read once a piece, and the states of the rows that a cut goes through written and read back."""
     R = H // G
     tile = Tile(R, D, itemsize)
-    parts, per_sequence = tile.parts, G * len(tile.parts)
-    blocks = min(blocks or multiprocessors * tile.resident, B * per_sequence * -(-S // tile.keys))
-    plan = schedule.stream_k(lengths, per_sequence, tile.keys, blocks)
-    tiles = schedule.tiles_of(lengths, tile.keys)
-    before = np.cumsum([0, *parts])
-    loads, stores = cache(G, S, D, itemsize, lengths, tile), Access()
-    stores += each_row(B, G, R, D, itemsize, parts, lambda first, n: run(first, n * D, itemsize))
-    loads += lookups(len(plan.places))  # the last of ends, by each block
-    loads += lookups(sum(2 + (b > 0) for b in range(B)) * per_sequence)  # ends, by the kernel that merges
-    pieces = 0
-    for place, work in enumerate(plan.places):
-        for piece in work:
-            g, part = divmod(piece.row, len(parts))
-            held, head = parts[part], (piece.b * G + g) * R + int(before[part])
-            loads += lookups(searches(piece.b, B) + (piece.b > 0) + 2)  # ends around b, and its length
-            keys = min(lengths[piece.b], (piece.first + piece.tiles) * tile.keys) - piece.first * tile.keys
-            loads += tile.query(head * D * itemsize, held, D, itemsize).times(tile.busy(keys))
-            pieces += 1
-            if piece.tiles < tiles[piece.b]:
-                slot = (2 * place + (piece.first == 0)) * parts[0] * 8 % 32
-                stores += partial_store(slot, held, D)
-                loads += partial_load(slot, held, D)
-    traffic = loads.loads() + stores.stores()
-    traffic.barriers = 2 * pieces
+    blocks = min(blocks or multiprocessors * tile.resident, B * G * len(tile.parts) * -(-S // tile.keys))
+    plan = runs(lengths, G * len(tile.parts), tile.keys, blocks)
+    loads = cache(G, S, D, itemsize, lengths, tile) + lookups(blocks)  # the last of ends, by each block
+    loads += lookups(sum(2 + (b > 0) for b in range(B)) * H)  # ends, by the kernel that merges
+    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize)
+    pieces = list(chain(*plan))
+    for piece in pieces:
+        loads += lookups(searches(piece.b, B) + (piece.b > 0) + 2)  # ends around b, and its length
+        held, head = owned(piece, tile.parts, G, R)
+        keys = min(lengths[piece.b], (piece.first + piece.tiles) * tile.keys) - piece.first * tile.keys
+        loads += tile.query(head * D * itemsize, held, D, itemsize).times(tile.busy(keys))
+    traffic = (loads + read).loads() + left.stores()
+    traffic.barriers = 2 * len(pieces)
     return traffic
+
+
+def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS):
+    """As v5, each row read once for up to 32 query heads, by cp.async, and q once a block."""
+    R = H // G
+    tile = GroupTile(R, D)
+    rows_here = B * G * len(tile.parts)
+    count = count or shares(rows_here, -(-S // tile.keys), multiprocessors * tile.resident)
+    loads = copied(G, S, D, lengths, tile) + lookups(rows_here * count)
+    loads += each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
+    if count == 1:
+        left, read = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize)), Access()
+    else:
+        left, read = states(B * G, tile.parts, D, count)
+        left += heads_of(B * H, D, itemsize)
+    traffic = (loads + read).loads() + left.stores()
+    traffic.barriers = rows_here * count * tile.barriers
+    return traffic
+
+
+def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS):
+    """As v7, q read once a piece, and the states of the rows that a cut goes through written and read back."""
+    R = H // G
+    tile = GroupTile(R, D)
+    blocks = min(blocks or multiprocessors * tile.resident, B * G * len(tile.parts) * -(-S // tile.keys))
+    plan = runs(lengths, G * len(tile.parts), tile.keys, blocks)
+    loads = copied(G, S, D, lengths, tile)
+    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize)
+    for piece in chain(*plan):
+        held, head = owned(piece, tile.parts, G, R)
+        loads += tile.query(head * tile.size, held)
+    found, claims = walked(plan, lengths, H)
+    traffic = (loads + read + found).loads() + (left + claims).stores()
+    traffic.barriers = tile.barriers * sum(map(len, plan))
+    return traffic
+
+
+def copied(G, S, D, lengths, tile):
+    """Return the loads of K and V by cp.async, once for every block that shares a head."""
+    stride, total = S * D * 2, Access()
+    for b, length in enumerate(lengths):
+        at = np.arange(length) * tile.size
+        total += heads(G, stride, lambda first, at=at, before=b * G * stride: tile.copies(at, (before + first) % 32))
+    return total.times(len(tile.parts))

@@ -1,10 +1,11 @@
 // v5_split_kv: the keys of a sequence split over blocks, so that few sequences fill the GPU too (Flash-Decoding).
 //
 // A block owns what one of v4_wide_loads does, over one of `splits` equal shares of the keys; a second kernel merges
-// the states that the shares left. absorb.cuh has what a block does with its keys, and the constants.
+// the states that the shares left. launch/absorb.cuh has what a block does with its keys, and the constants.
 // Differs from v4_wide_loads: a share of a sequence a block, not all of it, and states (m, l, o) that pass through HBM.
 
-#include "absorb.cuh"
+#include "cache.cuh"
+#include "launch/absorb.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
     const element* __restrict__ q,  // (B, H, D)
@@ -18,17 +19,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
     float scale_log2e) {
   __shared__ Shared shared;
   const Rows rows(blockIdx.y);
-  const size_t b = blockIdx.z, cache = (b * G + rows.g) * S * D;
-  const int length = lengths[b], tiles = (length + TILE - 1) / TILE;
-  const int share = (tiles + gridDim.x - 1) / gridDim.x * TILE, begin = blockIdx.x * share;
-  const int end = min(length, begin + share);
+  const size_t b = blockIdx.z, slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  const Share share(lengths[b], TILE);
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, end - begin, scale_log2e);
-  clear(s);
-  absorb(s, q_reg, k + cache, v + cache, begin, end);
+  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, share.end - share.begin, scale_log2e);
+  clear(s, lengths[b]);
+  absorb(s, q_reg, Cache(k, v, b * G + rows.g, S), share.begin, share.end);
   gather(shared, s);
-  const size_t slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared, rows.heads);
 }
 
@@ -38,7 +36,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     element* __restrict__ o,  // (B, H, D)
     int G,
     int splits) {
-  const Rows rows(blockIdx.x);
-  const int b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * splits;
-  merge_partials(o + (static_cast<size_t>(b) * G * R + rows.head) * D, ml, part, rows.heads, slot, slot + 1, 1, splits);
+  merge_shares(ml, part, o, G, splits);
 }

@@ -2,11 +2,12 @@
 //
 // A block walks over its run row by row, a row being up to 8 query heads of one sequence that share a key/value head. A
 // row that lies whole in a run is written at once; of one that a cut goes through, every block leaves its state, and a
-// second kernel merges them. absorb.cuh has what a block does with its keys, and the constants.
+// second kernel merges them. launch/absorb.cuh has what a block does with its keys, and the constants.
 // Differs from v5_split_kv: the cuts fall where the work is, not at the same share of every sequence: on ragged lengths
 // no block waits for the one that got the longest.
 
-#include "absorb.cuh"
+#include "cache.cuh"
+#include "launch/absorb.cuh"
 
 // Where a row's tiles stand in the list: those of sequence b follow those of b - 1, its G * BLOCKS rows each other.
 struct Run {
@@ -48,14 +49,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v6_stream_k(
     const Run run = find(ends, B, G * BLOCKS, place);
     const Rows rows(run.row);
     const size_t out = (static_cast<size_t>(run.b) * G * R + rows.head) * D;
-    const size_t cache = (static_cast<size_t>(run.b) * G + rows.g) * S * D;
     const int tile = place - run.first, last = min(run.tiles, stop - run.first);
     const int begin = tile * TILE, end = min(lengths[run.b], last * TILE);
     float q_reg[HEADS][VEC];
     State s;
     load_queries(q_reg, q + out, rows.heads, end - begin, scale_log2e);
-    clear(s);
-    absorb(s, q_reg, k + cache, v + cache, begin, end);
+    clear(s, end);
+    absorb(s, q_reg, Cache(k, v, static_cast<size_t>(run.b) * G + rows.g, S), begin, end);
     __syncthreads();  // every thread is done with the last row's states before they are overwritten
     gather(shared, s);
     const size_t slot = 2 * blockIdx.x + (tile == 0);
@@ -74,11 +74,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(
     int G,
     int blocks) {
   const Rows rows(blockIdx.x);
+  const int h = blockIdx.z;  // of the row's heads
+  if (h >= rows.heads) return;
   const int b = blockIdx.y, before = tiles_before(ends, b), tiles = ends[b] - before;
   const int total = ends[B - 1] * G * BLOCKS, share = (total + blocks - 1) / blocks;
   const int place = before * G * BLOCKS + blockIdx.x * tiles;
   const int first = tiles ? place / share : 0, last = tiles ? (place + tiles - 1) / share : 0;
   if (tiles && first == last) return;  // one block had the whole row, and wrote it
-  o += (static_cast<size_t>(b) * G * R + rows.head) * D;
-  merge_partials(o, ml, part, rows.heads, 2 * first + 1, 2 * first + 2, 2, tiles ? last - first + 1 : 0);
+  merge_states(
+      o + (static_cast<size_t>(b) * G * R + rows.head + h) * D, ml + h, part + h * D, 2 * first + 1, 2 * first + 2, 2,
+      tiles ? last - first + 1 : 0, tiles);
 }

@@ -18,7 +18,9 @@ DECODE = Ladder("paged", {  # rung -> where its function stands, from the equati
     "v4_fetch_ahead": "raw.launch_v4_fetch_ahead",
     "v5_split_kv": "raw.launch_v5_split_kv",
     "v6_mma_group": "raw.launch_v6_mma_group",
-}, takes={"v6_mma_group": ("float16",)})
+    "v7_async_ring": "raw.launch_v7_async_ring",
+    "v8_stream_k": "raw.launch_v8_stream_k",
+}, takes=dict.fromkeys(("v6_mma_group", "v7_async_ring", "v8_stream_k"), ("float16",)))
 
 
 def decode(q, k_pages, v_pages, page_table, lengths, *, scale=None, rung=None):
@@ -123,7 +125,7 @@ def checked(page_table, lengths, sizes, place):
 def fastest_on_gpu(q, k_pages, v_pages):
     """Return the name of the fastest rung that takes these CuPy arrays on this GPU."""
     raw = import_module("minikernels.paged.raw")
-    for rung in ("v6_mma_group", "v5_split_kv") if architecture() >= raw.NEEDS else ():
+    for rung in ("v8_stream_k", "v5_split_kv") if architecture() >= raw.NEEDS else ():
         try:
             raw.check(q, k_pages, v_pages, rung)
         except (ShapeError, DtypeError):

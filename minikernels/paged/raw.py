@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from minikernels.core.decode import GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import multiprocessors, raw
+from minikernels.launch import multiprocessors, raw, shared_limit
 from minikernels.paged.outputs import chunks
 
 NEEDS = (8, 0)  # least compute capability
@@ -17,7 +18,7 @@ UNROLL = 4  # rows of K, and of V, that a lane reads before it waits for the fir
 RESIDENT = {1: 4, 2: 4, 3: 3, 4: 3}  # blocks of a multiprocessor by heads of a block, where not 2: registers decide
 CHUNK = 16  # bytes of the widest load
 MMA_HEADS, MMA_KEYS = 32, 16  # most heads of a block of v6_mma_group, and the keys of a warp's step
-MOST_SHARES = 128
+MMA = ("v6_mma_group", "v7_async_ring", "v8_stream_k")
 FOLDER = Path(__file__).parent
 
 
@@ -89,6 +90,51 @@ def launch_v6_mma_group(q, k_pages, v_pages, page_table, lengths, scale, count=N
     return o
 
 
+def launch_v7_async_ring(q, k_pages, v_pages, page_table, lengths, scale, count=None):
+    """Return o; keys on their way take room in shared memory, not in registers, and a warp never stops asking for them.
+
+    Differs from v6_mma_group: cp.async into a ring of steps for each warp, instead of loads into registers.
+
+    Parameters
+    ----------
+    q, k_pages, v_pages, page_table, lengths, scale, count
+        As for `launch_v6_mma_group`.
+    """
+    arrays, o, tile, sizes = prepared(q, k_pages, v_pages, page_table, lengths, scale, "v7_async_ring")
+    count = count or chosen(tile, GROUP_KEYS, q, k_pages, page_table)
+    grid = count, rows(tile, k_pages), len(q)
+    ml, part = states(tile, grid, q) if count > 1 else states(tile, (0, 0, 0), q)
+    kernel("v7_async_ring", tile)[grid, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, ml, part, *sizes)
+    if count > 1:
+        merge = kernel("v7_async_ring", tile, "merge_splits")
+        merge[(*grid[1:], tile["HEADS"]), THREADS](ml, part, o, sizes[0], np.int32(count))
+    return o
+
+
+def launch_v8_stream_k(q, k_pages, v_pages, page_table, lengths, scale, blocks=None):
+    """Return o; the tiles of all sequences stand in one list, of which every block takes an equal run.
+
+    Differs from v7_async_ring: the cuts fall where the work is, so that on ragged lengths all blocks end together.
+
+    Parameters
+    ----------
+    q, k_pages, v_pages, page_table, lengths, scale
+        As for `launch_v6_mma_group`.
+    blocks : int, optional
+        Runs; as many as the GPU holds at once by default.
+    """
+    arrays, o, tile, sizes = prepared(q, k_pages, v_pages, page_table, lengths, scale, "v8_stream_k")
+    B, own = len(q), rows(tile, k_pages)
+    most = B * own * -(-page_table.shape[1] * k_pages.shape[1] // GROUP_KEYS)
+    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], most)
+    span = np.empty_like(q, dtype=np.int32, shape=(B, own, 2), order="C")
+    ml, part = states(tile, (2, 1, blocks), q)
+    main = kernel("v8_stream_k", tile)
+    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, span, ml, part, np.int32(B), *sizes)
+    kernel("v8_stream_k", tile, "merge_runs")[(own, B, tile["HEADS"]), THREADS](arrays[4], span, ml, part, o, sizes[0])
+    return o
+
+
 def screened(page_table, lengths, P, pages):
     """Return lengths as int32, -1 for every sequence with a length or a page that is out of range; nobody waits.
 
@@ -129,6 +175,15 @@ def mma_constants(R, D, P):
     return {"D": D, "ITEM_BYTES": 2, "P": P, "R": R, "HEADS": heads, "RESIDENT": 3 if heads <= 8 else 2}
 
 
+def group_constants(R, D, P, limit):
+    """Return the constants of v7_async_ring and v8_stream_k.
+
+    >>> group_constants(8, 64, 16, 227 * 1024)
+    {'D': 64, 'ITEM_BYTES': 2, 'R': 8, 'HEADS': 8, 'RESIDENT': 2, 'STAGES': 4, 'SHARED_BYTES': 74880, 'P': 16}
+    """
+    return group_tile(R, D, limit) | {"P": P}
+
+
 def tile_keys(tile):
     """Return the keys that a block of v4 or v5 absorbs in a step.
 
@@ -150,21 +205,6 @@ def chosen(tile, keys, q, k_pages, page_table):
     return shares(len(q) * rows(tile, k_pages), -(-most // keys), multiprocessors() * tile["RESIDENT"])
 
 
-def shares(rows, tiles, places):
-    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that finish soonest.
-
-    ``ceil(rows * n / places)`` rounds of blocks, each of which takes ``ceil(tiles / n)`` tiles and about one tile's
-    time to start and to leave its state.
-
-    >>> shares(rows=8, tiles=256, places=132), shares(rows=1056, tiles=256, places=132)
-    (16, 1)
-    """
-    def time(n):
-        return -(-rows * n // places) * (-(-tiles // n) + 1)
-
-    return min(range(1, max(1, min(tiles, MOST_SHARES)) + 1), key=time)
-
-
 def kernel(file, tile, name=None):
     """Return a kernel of one of this folder's files."""
     return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=NEEDS)
@@ -174,7 +214,10 @@ def prepared(q, k_pages, v_pages, page_table, lengths, scale, rung):
     """Return the input arrays, an output, the kernels' constants and their last arguments, or raise as `check` does."""
     sizes = check(q, k_pages, v_pages, rung)
     R, D, P = sizes["H"] // sizes["G"], sizes["D"], sizes["P"]
-    tile = mma_constants(R, D, P) if rung == "v6_mma_group" else constants(R, D, P, q.dtype.itemsize)
+    if rung == "v6_mma_group":
+        tile = mma_constants(R, D, P)
+    else:
+        tile = group_constants(R, D, P, shared_limit()) if rung in MMA else constants(R, D, P, q.dtype.itemsize)
     check_grid(H=rows(tile, k_pages), B=sizes["B"])
     arrays = [aligned(x) for x in (q, k_pages, v_pages, page_table, lengths)]
     given = np.int32(sizes["G"]), np.int32(page_table.shape[1]), np.float32(scale * LOG2E)
@@ -186,14 +229,13 @@ def check(q, k_pages, v_pages, rung):
     pool = ("pages", "P", "G", "D")
     sizes = bind(q=(q, "BHD"), k_pages=(k_pages, pool), v_pages=(v_pages, pool))
     sizes.divides("G", "H")
-    mma = rung == "v6_mma_group"
-    same_dtype(("float16",) if mma else ("float32", "float16"), q=q, k_pages=k_pages, v_pages=v_pages)
+    same_dtype(("float16",) if rung in MMA else ("float32", "float16"), q=q, k_pages=k_pages, v_pages=v_pages)
     step = CHUNK // q.dtype.itemsize
     if sizes["D"] == 0 or sizes["D"] % step:
         rule = f"must be a multiple of {step}, and not 0, for {q.dtype} in rung {rung}"
         sizes.refuse("D", f"{rule}; rung v3_warp_key takes it")
-    if mma:
-        sizes.at_most("D", 128, "v6_mma_group keeps the output of 32 heads in registers; rung v5_split_kv takes it")
+    if rung in MMA:
+        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
     else:
         sizes.at_most("D", 32 * step, f"{rung} reads a row of {q.dtype} with one request; rung v2_page_table takes it")
     return sizes

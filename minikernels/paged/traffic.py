@@ -180,3 +180,5 @@ def v3_warp_key(B, H, G, P, D, itemsize, lengths, page_table, warps=4):
 v4_fetch_ahead = nothing_if_empty(traffic_raw.v4_fetch_ahead)
 v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
 v6_mma_group = nothing_if_empty(traffic_raw.v6_mma_group)
+v7_async_ring = nothing_if_empty(traffic_raw.v7_async_ring)
+v8_stream_k = nothing_if_empty(traffic_raw.v8_stream_k)

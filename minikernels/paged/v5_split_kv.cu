@@ -1,10 +1,11 @@
 // v5_split_kv: the keys of a sequence split over blocks, so that few sequences fill the GPU too (vLLM's second kernel).
 //
 // A block owns what one of v4_fetch_ahead does, over one of gridDim.x equal shares of the keys; a second kernel merges
-// the states that the shares left. absorb.cuh has what a block does with its keys, and the constants.
+// the states that the shares left. launch/absorb.cuh has what a block does with its keys, and the constants.
 // Differs from v4_fetch_ahead: a share of a sequence a block, not all of it; states (m, l, o) pass through HBM.
 
-#include "absorb.cuh"
+#include "cache.cuh"
+#include "launch/absorb.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
     const element* __restrict__ q,  // (B, H, D)
@@ -20,18 +21,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
   __shared__ Shared shared;
   const Rows rows(blockIdx.y);
   const size_t b = blockIdx.z, slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  const Pool pool(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
+  const Share share(lengths[b], TILE);
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, scale_log2e);
+  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, share.end - share.begin, scale_log2e);
   clear(s, lengths[b]);
-  absorb(s, q_reg, pool, Share(lengths[b], TILE));
+  absorb(s, q_reg, Cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G), share.begin, share.end);
   gather(shared, s);
-  for (int i = threadIdx.x; i < rows.heads * D; i += THREADS) {
-    const Merged all = over_warps(shared, i / D, i % D);
-    part[slot * HEADS * D + i] = all.o;
-    if (i % D == 0) ml[slot * HEADS + i / D] = {all.m, all.l};
-  }
+  write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared, rows.heads);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
@@ -40,9 +37,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     element* __restrict__ o,  // (B, H, D)
     int G,
     int shares) {
-  const Rows rows(blockIdx.x);
-  const int h = blockIdx.z;  // of the block's heads
-  if (h >= rows.heads) return;
-  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * shares * HEADS + h;
-  merge_shares(o + (b * G * R + rows.head + h) * D, ml + slot, part + slot * D, shares);
+  merge_shares(ml, part, o, G, shares);
 }

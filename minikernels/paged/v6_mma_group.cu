@@ -7,9 +7,10 @@
 // Differs from v5_split_kv: products on the tensor cores, so that a key costs the same for 1 to 8 heads and is read
 // once for 32 of them.
 //
-// Constants, by -D: those of pages.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; RESIDENT blocks of a multiprocessor.
+// Constants, by -D: those of cache.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; RESIDENT blocks of a multiprocessor.
 
-#include "pages.cuh"
+#include "cache.cuh"
+#include "launch/mma.cuh"
 
 constexpr int STEP = 16;  // keys that a warp takes at a time
 constexpr int TILE = WARPS * STEP;
@@ -38,29 +39,6 @@ struct Shared {
   float m[WARPS][8], l[WARPS][8], o[WARPS][8][D];  // the states of the warps, a tile of heads at a time
 };
 
-// PTX ISA 9.7.14.5.8: c += a b; a 16x16 by rows, b 16x8 by columns, float16; c 16x8, float32. Lane l holds
-// c[l / 4, 2 * (l % 4) + {0, 1}] in c[0], c[1], and the same columns of row l / 4 + 8 in c[2], c[3].
-__device__ void mma_m16n8k16(
-    float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// PTX ISA 9.7.14.5.17: an 8x8 matrix of 16-bit numbers, transposed; lane l holds 2 neighbours of row l / 4.
-__device__ unsigned transposed_8x8(unsigned x) {
-  unsigned y;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-  return y;
-}
-
-__device__ unsigned pack(float low, float high) {  // two float16, the first in the lower half
-  const __half2 both = __floats2half2_rn(low, high);
-  return reinterpret_cast<const unsigned&>(both);
-}
-
 __device__ float over_keys_max(float x) {  // over the 8 lanes that share a head
   for (int step = 4; step < 32; step *= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, step));
   return x;
@@ -81,34 +59,34 @@ __device__ int row_key(int i) {
   return i < 2 ? lane / 4 + 8 * i : lane % 4 * 2 + j % 2 + j / 2 * 8;
 }
 
-__device__ void look_up(int (&page)[PAGES], const Pool& pool, int first, int end) {
+__device__ void look_up(int (&page)[PAGES], const Cache& cache, int first, int end) {
 #pragma unroll
-  for (int i = 0; i < PAGES; i++) page[i] = pool.page(first + (PAGES == 1 ? 0 : row_key(i)), end);
+  for (int i = 0; i < PAGES; i++) page[i] = cache.page(first + (PAGES == 1 ? 0 : row_key(i)), end);
 }
 
 // Return chunk c of the lane's row i of a step, of K or V; 0 where that is not there. Of a whole step every row is.
 template <bool whole>
 __device__ uint4 load_chunk(
-    const element* __restrict__ rows, const Pool& pool, const int (&page)[PAGES], int i, int first, int end, int c) {
+    const element* __restrict__ rows, const Cache& cache, const int (&page)[PAGES], int i, int first, int end, int c) {
   const int s = first + row_key(i);
-  const uint4* row = reinterpret_cast<const uint4*>(rows + pool.place(page[PAGES == 1 ? 0 : i], s));
+  const uint4* row = reinterpret_cast<const uint4*>(rows + cache.place(page[PAGES == 1 ? 0 : i], s));
   return (whole || s < end) && c < CHUNKS ? row[c] : uint4{};
 }
 
 template <bool whole>
-__device__ void load_keys(Step& step, const Pool& pool, const int (&page)[PAGES], int first, int end) {
+__device__ void load_keys(Step& step, const Cache& cache, const int (&page)[PAGES], int first, int end) {
   const int c = threadIdx.x % 4;
 #pragma unroll
   for (int n = 0; n < K_PARTS; n++)
-    for (int i = 0; i < 2; i++) step.k[i][n] = load_chunk<whole>(pool.k, pool, page, i, first, end, c + 4 * n);
+    for (int i = 0; i < 2; i++) step.k[i][n] = load_chunk<whole>(cache.k, cache, page, i, first, end, c + 4 * n);
 }
 
 template <bool whole, int from, int to>  // of the V_PARTS chunks
-__device__ void load_values(Step& step, const Pool& pool, const int (&page)[PAGES], int first, int end) {
+__device__ void load_values(Step& step, const Cache& cache, const int (&page)[PAGES], int first, int end) {
   const int c = threadIdx.x % 32 / 4;
 #pragma unroll
   for (int n = from; n < to; n++)
-    for (int i = 0; i < 4; i++) step.v[i][n] = load_chunk<whole>(pool.v, pool, page, i + 2, first, end, c + 8 * n);
+    for (int i = 0; i < 4; i++) step.v[i][n] = load_chunk<whole>(cache.v, cache, page, i + 2, first, end, c + 8 * n);
 }
 
 __device__ void load_queries(Shared& shared, const element* __restrict__ q, int heads) {  // q (heads, D)
@@ -128,8 +106,9 @@ __device__ void multiply_keys(
 #pragma unroll
   for (int i = 0; i < K_PARTS; i++) {
     const uint4 column = q[i][lane], &low = step.k[0][i], &high = step.k[1][i];
-    mma_m16n8k16(score, low.x, high.x, low.y, high.y, column.x, column.y);
-    mma_m16n8k16(score, low.z, high.z, low.w, high.w, column.z, column.w);
+    const unsigned left[4] = {low.x, high.x, low.y, high.y}, right[4] = {low.z, high.z, low.w, high.w};
+    mma_m16n8k16(score, left, column.x, column.y);
+    mma_m16n8k16(score, right, column.z, column.w);
   }
 #pragma unroll
   for (int i = 0; i < 4; i++) score[i] = lane / 4 + i / 2 * 8 < left ? score[i] * scale_log2e : minus_infinity();
@@ -162,10 +141,11 @@ __device__ void add_values(State& s, const Step& step, const unsigned (&b)[TILES
   for (int n = 0; n < V_PARTS * 4; n++) {
     unsigned v[4];
     for (int j = 0; j < 4; j++) v[j] = word(step.v[j][n / 4], n % 4);
-    const unsigned a0 = __byte_perm(v[0], v[1], 0x5410), a1 = __byte_perm(v[0], v[1], 0x7632);
-    const unsigned a2 = __byte_perm(v[2], v[3], 0x5410), a3 = __byte_perm(v[2], v[3], 0x7632);
+    const unsigned a[4] = {
+        __byte_perm(v[0], v[1], 0x5410), __byte_perm(v[0], v[1], 0x7632), __byte_perm(v[2], v[3], 0x5410),
+        __byte_perm(v[2], v[3], 0x7632)};
 #pragma unroll
-    for (int tile = 0; tile < TILES; tile++) mma_m16n8k16(s.o[tile][n], a0, a1, a2, a3, b[tile][0], b[tile][1]);
+    for (int tile = 0; tile < TILES; tile++) mma_m16n8k16(s.o[tile][n], a, b[tile][0], b[tile][1]);
   }
 }
 
@@ -182,14 +162,14 @@ template <bool whole>
 __device__ void absorb_step(
     State& s,
     const Shared& shared,
-    const Pool& pool,
+    const Cache& cache,
     int (&page)[PAGES],  // of this step's rows; afterwards of the warp's next step's
     int first,
     int end,
     float scale_log2e) {
   Step step;  // every load up to the scores is under way before the first is waited for
-  load_keys<whole>(step, pool, page, first, end);
-  load_values<whole, 0, EARLY>(step, pool, page, first, end);
+  load_keys<whole>(step, cache, page, first, end);
+  load_values<whole, 0, EARLY>(step, cache, page, first, end);
   unsigned b[TILES][2];
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
@@ -197,18 +177,18 @@ __device__ void absorb_step(
     multiply_keys(score, step, shared.q[tile], whole ? STEP : end - first, scale_log2e);
     soften(b[tile], s, tile, score);
   }
-  load_values<whole, EARLY, V_PARTS>(step, pool, page, first, end);
-  look_up(page, pool, first + TILE, end);  // for the next step, while this one's products are formed
+  load_values<whole, EARLY, V_PARTS>(step, cache, page, first, end);
+  look_up(page, cache, first + TILE, end);  // for the next step, while this one's products are formed
   add_values(s, step, b);
 }
 
 // Absorb a share of a sequence, the block's warps taking 16 keys in turn; it begins at a multiple of TILE.
-__device__ void absorb(State& s, const Shared& shared, const Pool& pool, const Share& share, float scale_log2e) {
+__device__ void absorb(State& s, const Shared& shared, const Cache& cache, const Share& share, float scale_log2e) {
   int first = share.begin + threadIdx.x / 32 * STEP, page[PAGES];
-  look_up(page, pool, first, share.end);
+  look_up(page, cache, first, share.end);
   for (; first + STEP <= share.end; first += TILE)
-    absorb_step<true>(s, shared, pool, page, first, share.end, scale_log2e);
-  if (first < share.end) absorb_step<false>(s, shared, pool, page, first, share.end, scale_log2e);
+    absorb_step<true>(s, shared, cache, page, first, share.end, scale_log2e);
+  if (first < share.end) absorb_step<false>(s, shared, cache, page, first, share.end, scale_log2e);
 }
 
 // Put the warps' states of one tile of heads into shared memory.
@@ -248,8 +228,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v6_mma_group(
   State s;
   clear(s, lengths[b]);
   load_queries(shared, q + out, rows.heads);
-  const Pool pool(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
-  absorb(s, shared, pool, Share(lengths[b], TILE), scale_log2e);
+  const Cache cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
+  absorb(s, shared, cache, Share(lengths[b], TILE), scale_log2e);
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
     gather(shared, s, tile);
@@ -273,9 +253,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     element* __restrict__ o,  // (B, H, D)
     int G,
     int shares) {
-  const Rows rows(blockIdx.x);
-  const int h = blockIdx.z;  // of the block's heads
-  if (h >= rows.heads) return;
-  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * shares * HEADS + h;
-  merge_shares(o + (b * G * R + rows.head + h) * D, ml + slot, part + slot * D, shares);
+  merge_shares(ml, part, o, G, shares);
 }

@@ -26,8 +26,10 @@ WIDE = [  # B, H, G, S, D, lengths
     (1, 16, 4, 1000, 128, (999,)),
 ]
 ODD = [(1, 3, 1, 99, 8, (97,)), (1, 2, 1, 300, 256, (299,)), (1, 2, 1, 100, 16, None)]  # float16 alone takes 256
-RUNS = [(rung, case, dtype) for rung in RAW for case in WIDE for dtype in ("float32", "float16")]
-RUNS += [(rung, case, "float16") for rung in RAW for case in ODD]
+MANY = [(1, 70, 1, 600, 128, (597,)), (2, 40, 1, 333, 104, (300, 77))]  # more heads than one block of any rung holds
+RUNS = [(rung, case, dtype) for rung in RAW for case in WIDE for dtype in ("float32", "float16")
+        if rung not in raw.MMA or dtype == "float16"]
+RUNS += [(rung, case, "float16") for rung in RAW for case in ODD + MANY if rung not in raw.MMA or case[4] <= 128]
 
 
 def name(value):
@@ -70,27 +72,49 @@ def test_attention_is_within_the_error_budget(cp, rung, dtype, case):
 def test_any_number_of_splits_is_right(cp, count, lengths):
     arrays = made((2, 8, 2, 1000, 64, lengths), "float16")
     q, k, v, n = (cp.asarray(x) for x in arrays)
-    o = raw.launch_v5_split_kv(q, k, v, n.astype(np.int32), 0.125, count)
-    right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
+    for launcher in (raw.launch_v5_split_kv, raw.launch_v7_mma_group):
+        o = launcher(q, k, v, n.astype(np.int32), 0.125, count)
+        right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
+
+
+@over("R", range(1, 41))
+@over("rung", raw.MMA)
+def test_any_number_of_heads_a_group_is_right(cp, rung, R):
+    arrays = made((1, R, 1, 77, 32, None), "float16")
+    right(reference.judge(run(cp, rung, arrays), *arrays, 32**-0.5))
+
+
+@over("D", [8, 24, 32, 64, 120, 128])
+@over("rung", raw.MMA)
+def test_long_sequences_are_right(cp, rung, D):
+    arrays = made((2, 16, 1, 20_011, D, (20_011, 9_999)), "float16")
+    right(reference.judge(run(cp, rung, arrays), *arrays, D**-0.5))
+
+
+@over("rung", raw.MMA)
+def test_more_sequences_than_a_warp_looks_at_once(cp, rung):
+    arrays = made((70, 2, 1, 200, 64, tuple((37 * b) % 201 if b % 5 else 0 for b in range(70))), "float16")
+    right(reference.judge(run(cp, rung, arrays), *arrays, 0.125))
 
 
 @over("blocks", [1, 2, 3, 7, 50, 1000])
 def test_any_number_of_runs_is_right(cp, blocks):
     arrays = made((5, 12, 1, 700, 64, (700, 0, 3, 64, 513)), "float16")
     q, k, v, n = (cp.asarray(x) for x in arrays)
-    o = raw.launch_v6_stream_k(q, k, v, n.astype(np.int32), 0.125, blocks)
-    right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
+    for launcher in (raw.launch_v6_stream_k, raw.launch_v8_mma_stream_k):
+        o = launcher(q, k, v, n.astype(np.int32), 0.125, blocks)
+        right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
 
 
 @over("rung", RAW)
 @over("scale", [-0.3, 0.0, 2.0, 40.0])
 def test_any_scale_is_right(cp, rung, scale):
-    arrays = made((2, 4, 2, 300, 64, (300, 170)))
+    arrays = made((2, 4, 2, 300, 64, (300, 170)), "float16" if rung in raw.MMA else "float32")
     right(reference.judge(run(cp, rung, arrays, scale=scale), *arrays, scale))
 
 
-@over("rung", RAW)
-@over("dtype", ["float32", "float16"])
+@over(("rung", "dtype"), [(rung, dtype) for rung in RAW for dtype in ("float32", "float16")
+                          if rung not in raw.MMA or dtype == "float16"])
 def test_views_that_are_not_contiguous_or_not_aligned(cp, rung, dtype):
     q, k, v, lengths = (cp.asarray(x) for x in made((2, 6, 3, 65, 64, (65, 40)), dtype))
     expected = gqa.decode(q, k, v, lengths=lengths, rung=rung)
@@ -115,18 +139,18 @@ def test_nan_stays_in_its_head(cp, rung):
 
 @over("rung", [*NUMBA, *RAW])
 def test_a_length_out_of_range_comes_out_as_nan(cp, rung):
-    q, k, v, _ = made((3, 4, 2, 50, 64, None))
+    q, k, v, _ = made((3, 4, 2, 50, 64, None), "float16")
     o = run(cp, rung, (q, k, v, np.array([-1, 50, 51])))
     assert np.isnan(o[[0, 2]]).all()
     right(reference.judge(o[1:2], q[1:2], k[1:2], v[1:2], np.array([50]), 0.125))
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v5_split_kv"), ("float32", 64, "v5_split_kv"),
-                               ("float16", 60, "v3_warp_dot"), ("float32", 256, "v3_warp_dot"),
-                               ("float32", 300, "v1_block_per_head")])
+@over(("dtype", "D", "rung"), [("float16", 64, "v8_mma_stream_k"), ("float32", 64, "v5_split_kv"),
+                               ("float16", 256, "v5_split_kv"), ("float16", 60, "v3_warp_dot"),
+                               ("float32", 256, "v3_warp_dot"), ("float32", 300, "v1_block_per_head")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
-    if launch.architecture() < api.RAW_NEEDS:
-        pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS}")
+    if launch.architecture() < raw.NEEDS:
+        pytest.skip(f"the raw rungs need compute capability {raw.NEEDS}")
     q, k, v, lengths = (cp.asarray(x) for x in made((1, 2, 1, 70, D, None), dtype))
     assert api.fastest_on_gpu(q, k, v) == rung
     cp.testing.assert_array_equal(gqa.decode(q, k, v), gqa.decode(q, k, v, lengths=lengths, rung=rung))
@@ -169,12 +193,16 @@ def test_mixed_homes_are_refused(cp):
 
 
 def test_what_no_raw_rung_takes_is_refused_in_letters(cp):
-    def attempt(D, dtype):
-        gqa.decode(*(cp.asarray(x) for x in made((1, 2, 1, 4, D, None), dtype)[:3]), rung="v4_wide_loads")
+    def attempt(D, dtype, rung="v4_wide_loads"):
+        gqa.decode(*(cp.asarray(x) for x in made((1, 2, 1, 4, D, None), dtype)[:3]), rung=rung)
 
     with pytest.raises(ShapeError, match="D=12 must be a multiple of 8, and not 0, for float16 in rung v4_wide_loads"):
         attempt(12, "float16")
     with pytest.raises(ShapeError, match="D=132 must be at most 128: v4_wide_loads reads a row of float32"):
         attempt(132, "float32")
+    with pytest.raises(ShapeError, match="D=136 must be at most 128: v8_mma_stream_k keeps the output"):
+        attempt(136, "float16", "v8_mma_stream_k")
+    with pytest.raises(DtypeError, match="q has dtype float32; rung v7_mma_group takes float16"):
+        attempt(64, "float32", "v7_mma_group")
     with pytest.raises(DtypeError, match="q has dtype float64; rung v4_wide_loads takes"):
         attempt(64, "float64")

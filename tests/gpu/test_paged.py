@@ -27,11 +27,11 @@ WIDE = [  # B, H, G, P, D, lengths
     (1, 24, 1, 2, 32, (515,)),
 ]
 ODD = [(1, 3, 1, 16, 8, (97,)), (1, 2, 1, 5, 16, (100,))]
-VERY_WIDE = [(1, 2, 1, 16, 256, (299,))]  # float16, and not v6
+VERY_WIDE = [(1, 2, 1, 16, 256, (299,))]  # float16, and not on tensor cores
 RUNS = [(rung, case, dtype) for rung in RAW for case in WIDE for dtype in ("float32", "float16")
-        if rung != "v6_mma_group" or dtype == "float16"]
+        if rung not in raw.MMA or dtype == "float16"]
 RUNS += [(rung, case, "float16") for rung in RAW for case in ODD]
-RUNS += [(rung, case, "float16") for rung in RAW if rung != "v6_mma_group" for case in VERY_WIDE]
+RUNS += [(rung, case, "float16") for rung in RAW if rung not in raw.MMA for case in VERY_WIDE]
 
 
 def name(value):
@@ -83,10 +83,17 @@ def test_long_sequences_are_right(cp, R, D):
 
 @over("count", [1, 2, 5, 17, 128])
 @over("lengths", [(1000, 999), (0, 1), (64, 1000)], ids=str)
-@over("rung", ["v5_split_kv", "v6_mma_group"])
+@over("rung", ["v5_split_kv", "v6_mma_group", "v7_async_ring"])
 def test_any_number_of_shares_is_right(cp, rung, count, lengths):
     arrays = made((2, 8, 2, 16, 64, lengths), "float16")
     o = getattr(raw, f"launch_{rung}")(*(cp.asarray(x) for x in arrays), 0.125, count)
+    right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
+
+
+@over("blocks", [1, 2, 3, 7, 50, 1000])
+def test_any_number_of_runs_is_right(cp, blocks):
+    arrays = made((5, 12, 1, 16, 64, (700, 0, 3, 64, 513)), "float16")
+    o = raw.launch_v8_stream_k(*(cp.asarray(x) for x in arrays), 0.125, blocks)
     right(reference.judge(cp.asnumpy(o), *arrays, 0.125))
 
 
@@ -134,7 +141,7 @@ def test_what_leads_out_of_the_pool_comes_out_as_nan(cp, rung, kind):
     right(reference.judge(run(cp, rung, part), *part, 0.125))
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v6_mma_group"), ("float32", 64, "v5_split_kv"),
+@over(("dtype", "D", "rung"), [("float16", 64, "v8_stream_k"), ("float32", 64, "v5_split_kv"),
                                ("float16", 256, "v5_split_kv"), ("float16", 60, "v3_warp_key"),
                                ("float32", 256, "v3_warp_key"), ("float32", 300, "v2_page_table")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):

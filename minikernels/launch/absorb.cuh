@@ -1,12 +1,19 @@
-// How a block of v4_fetch_ahead and v5_split_kv absorbs keys from pages into the states of its query heads.
+// How a block of the CUDA-core decode kernels absorbs a range of keys into the states (m, l, o) of its query heads.
 //
-// LANES lanes hold one row of K or V, 16 bytes of it each, so that a warp reads KEYS rows with one request, and UNROLL
-// requests for K and as many for V are under way at once. Which page a row is in was looked up a step before, so that
-// no load waits for another. pages.cuh has the pool; UNROLL and RESIDENT (blocks of a multiprocessor) come by -D too.
+// LANES lanes hold one row of K or V, VEC = 16 bytes of it each, so that a warp reads KEYS rows with one request, and
+// UNROLL requests for K and as many for V are under way at once. A block owns HEADS of the R = H / G query heads that
+// share key/value head g, and reads each key once for all of them; the states of its lanes and warps are merged last.
+// Where a row of the cache lies is for the technique to say, by a struct Cache with
+//   k, v                    what offsets count from, of one key/value head
+//   Found<count, stride>    what a lane must know to find the rows of keys s, s + stride, ..., `count` of them
+//   look_up(found, s, end)  learn it, of those of the keys that come before end
+//   place(found, u, s)      the offset of the u-th of them, key s
+//
+// Constants, by -D: those of decode.cuh; UNROLL; RESIDENT blocks that a multiprocessor is to hold.
 
 #pragma once
 
-#include "pages.cuh"
+#include "launch/decode.cuh"
 
 __device__ constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }
 
@@ -14,7 +21,6 @@ constexpr int LANES = power_of_two(CHUNKS);  // lanes that share a row; the last
 constexpr int KEYS = 32 / LANES;  // rows of a request
 constexpr int STEP = KEYS * UNROLL;  // keys that a warp takes at a time
 constexpr int TILE = WARPS * STEP;  // keys that a block takes at a time
-constexpr int PAGES = P % STEP == 0 ? 1 : UNROLL;  // lookups of a lane in a step: one where a step is within a page
 
 static_assert(LANES <= 32, "a row must fit in one request of a warp");
 
@@ -30,21 +36,24 @@ struct Shared {  // the states of the warps
   float m[WARPS][HEADS], l[WARPS][HEADS], o[WARPS][HEADS][D];
 };
 
-__device__ Chunk load_16(const element* __restrict__ row, bool held) {
+__device__ inline Chunk load_16(const element* __restrict__ row, bool held) {
   return held ? *reinterpret_cast<const Chunk*>(row) : Chunk{};
 }
 
-__device__ void widen(float (&wide)[VEC], const Chunk& chunk) {
+__device__ inline void widen(float (&wide)[VEC], const Chunk& chunk) {
   for (int i = 0; i < VEC; i++) wide[i] = static_cast<float>(chunk.item[i]);
 }
 
-// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head.
-__device__ void load_queries(
+// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head. A warp that will absorb
+// none of the block's `keys` reads nothing.
+__device__ inline void load_queries(
     float (&q_reg)[HEADS][VEC],
     const element* __restrict__ q,  // (heads, D)
     int heads,
+    int keys,
     float scale_log2e) {
   const int column = threadIdx.x % LANES;
+  if (threadIdx.x / 32 * STEP >= keys) heads = 0;
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     widen(q_reg[h], load_16(q + h * D + column * VEC, h < heads && column < CHUNKS));
@@ -52,7 +61,7 @@ __device__ void load_queries(
   }
 }
 
-__device__ void clear(State& s, int length) {
+__device__ inline void clear(State& s, int length) {
   for (int h = 0; h < HEADS; h++) {
     s.m[h] = minus_infinity();
     s.l[h] = fresh_sum(length);
@@ -60,14 +69,8 @@ __device__ void clear(State& s, int length) {
   }
 }
 
-// Look up the pages of the lane's keys s, s + KEYS, ...
-__device__ void look_up(int (&page)[PAGES], const Pool& pool, int s, int end) {
-#pragma unroll
-  for (int i = 0; i < PAGES; i++) page[i] = pool.page(s + i * KEYS, end);
-}
-
 // weight = the scores of UNROLL keys, summed over the lanes of a row; -inf past the end.
-__device__ void multiply_keys(
+__device__ inline void multiply_keys(
     float (&weight)[HEADS][UNROLL],
     const float (&q)[HEADS][VEC],
     const Chunk (&k_chunk)[UNROLL],
@@ -87,7 +90,7 @@ __device__ void multiply_keys(
 }
 
 // Turn a row's scores into weights under the new maximum, and bring l and o under it too.
-__device__ void rescale(State& s, float (&weight)[HEADS][UNROLL]) {
+__device__ inline void rescale(State& s, float (&weight)[HEADS][UNROLL]) {
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     float m_new = s.m[h];
@@ -103,7 +106,7 @@ __device__ void rescale(State& s, float (&weight)[HEADS][UNROLL]) {
   }
 }
 
-__device__ void add_values(State& s, const float (&weight)[HEADS][UNROLL], const Chunk (&v_chunk)[UNROLL]) {
+__device__ inline void add_values(State& s, const float (&weight)[HEADS][UNROLL], const Chunk (&v_chunk)[UNROLL]) {
 #pragma unroll
   for (int u = 0; u < UNROLL; u++) {
     float value[VEC];
@@ -114,24 +117,24 @@ __device__ void add_values(State& s, const float (&weight)[HEADS][UNROLL], const
   }
 }
 
-// Absorb a share of a sequence, the block's warps taking STEP keys in turn; it begins at a multiple of TILE.
-__device__ void absorb(State& s, const float (&q)[HEADS][VEC], const Pool& pool, const Share& share) {
+// Absorb the keys begin .. end - 1, the block's warps taking STEP of them in turn; begin is a multiple of TILE.
+template <class Cache>
+__device__ void absorb(State& s, const float (&q)[HEADS][VEC], const Cache& cache, int begin, int end) {
   const int row = threadIdx.x % 32 / LANES, column = threadIdx.x % LANES;
-  int key = share.begin + threadIdx.x / 32 * STEP + row;  // the lane's first of a step
-  int page[PAGES];
-  look_up(page, pool, key, share.end);
-  for (; key - row < share.end; key += TILE) {
-    const int left = share.end - key, held = left <= 0 ? 0 : (left + KEYS - 1) / KEYS;
+  int key = begin + threadIdx.x / 32 * STEP + row;  // the lane's first of a step
+  typename Cache::template Found<UNROLL, KEYS> found;
+  cache.look_up(found, key, end);
+  for (; key - row < end; key += TILE) {
+    const int left = end - key, held = left <= 0 ? 0 : (left + KEYS - 1) / KEYS;
     size_t place[UNROLL];
     Chunk k_chunk[UNROLL], v_chunk[UNROLL];  // every load is under way before the first is waited for
 #pragma unroll
-    for (int u = 0; u < UNROLL; u++)
-      place[u] = pool.place(page[PAGES == 1 ? 0 : u], key + u * KEYS) + column * VEC;
+    for (int u = 0; u < UNROLL; u++) place[u] = cache.place(found, u, key + u * KEYS) + column * VEC;
 #pragma unroll
-    for (int u = 0; u < UNROLL; u++) k_chunk[u] = load_16(pool.k + place[u], u < held && column < CHUNKS);
+    for (int u = 0; u < UNROLL; u++) k_chunk[u] = load_16(cache.k + place[u], u < held && column < CHUNKS);
 #pragma unroll
-    for (int u = 0; u < UNROLL; u++) v_chunk[u] = load_16(pool.v + place[u], u < held && column < CHUNKS);
-    look_up(page, pool, key + TILE, share.end);  // for the next step, while this one's rows are on their way
+    for (int u = 0; u < UNROLL; u++) v_chunk[u] = load_16(cache.v + place[u], u < held && column < CHUNKS);
+    cache.look_up(found, key + TILE, end);  // for the next step, while this one's rows are on their way
     float weight[HEADS][UNROLL];
     multiply_keys(weight, q, k_chunk, held);
     rescale(s, weight);
@@ -140,7 +143,7 @@ __device__ void absorb(State& s, const float (&q)[HEADS][VEC], const Pool& pool,
 }
 
 // Merge the states of the KEYS rows that a warp held side by side, and put the warps' states into shared memory.
-__device__ void gather(Shared& shared, State& s) {
+__device__ inline void gather(Shared& shared, State& s) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
@@ -167,8 +170,24 @@ __device__ void gather(Shared& shared, State& s) {
 }
 
 // Return column d of row h, merged over the warps.
-__device__ Merged over_warps(const Shared& shared, int h, int d) {
+__device__ inline Merged over_warps(const Shared& shared, int h, int d) {
   Merged all = {minus_infinity(), 0.0f, 0.0f};
   for (int w = 0; w < WARPS; w++) all = merged(all, {shared.m[w][h], shared.l[w][h], shared.o[w][h][d]});
   return all;
+}
+
+__device__ inline void write_output(element* __restrict__ o, const Shared& shared, int heads) {  // o (heads, D)
+  for (int i = threadIdx.x; i < heads * D; i += THREADS) o[i] = finish(over_warps(shared, i / D, i % D));
+}
+
+__device__ inline void write_partial(
+    float2* __restrict__ ml,  // (HEADS,)
+    float* __restrict__ part,  // (HEADS, D)
+    const Shared& shared,
+    int heads) {
+  for (int i = threadIdx.x; i < heads * D; i += THREADS) {
+    const Merged all = over_warps(shared, i / D, i % D);
+    part[i] = all.o;
+    if (i % D == 0) ml[i / D] = {all.m, all.l};
+  }
 }

@@ -1,0 +1,168 @@
+"""Closed forms of what decode kernels of several techniques do alike: queries, states left and merged, copies.
+
+A *part* is the query heads of one block of a group; offsets are in bytes from the start of an array, as in `sectors`.
+"""
+
+import numpy as np
+
+from minikernels.core.decode import GROUP_KEYS, KEYS, group_tile, tiles_of
+from minikernels.core.sectors import SECTOR, WARP, Access, distinct, heads, padded_tile, run
+
+__all__ = ["GroupTile", "cut_rows", "each_row", "grouped", "left_states", "lookups", "over_slots", "owned",
+           "read_states", "shared_rows", "walked"]
+
+FLOAT = INT = 4
+STATE, CHUNK, THREADS, WARPS = 8, 16, 128, 4  # bytes of (m, l), and of a load; threads and warps of a block
+LIMIT = 227 * 1024  # bytes of shared memory that a block of an H100 or H200 may ask for
+
+
+class GroupTile:
+    """How a block of ``launch/group.cuh`` reads: 16 tokens a step by cp.async, up to 32 heads at once."""
+
+    keys = GROUP_KEYS
+
+    def __init__(self, R, D, limit=LIMIT):
+        told = group_tile(R, D, limit)
+        self.D, self.size, self.chunks, self.held = D, D * 2, D * 2 // CHUNK, told["HEADS"]
+        self.parts = [min(self.held, R - first) for first in range(0, R, self.held)]
+        self.resident, self.barriers = told["RESIDENT"], 2 + 2 * -(-self.held // 8)  # of a piece of a row
+
+    def query(self, first, held):
+        """Return the cost of `held` query rows, read once a piece; rows of an odd number of chunks are padded."""
+        return padded_tile(first % SECTOR, held, self.chunks, CHUNK, (self.D + 15) // 16 * 2)
+
+    def copies(self, at, first):
+        """Return the cost of K and V of one head, whose row of token t begins at byte ``at[t] + first``.
+
+        Request j of a step takes its chunks 32 j to 32 j + 31, in the order of its rows.
+        """
+        place = np.arange(0, KEYS * self.chunks, 1).reshape(KEYS, self.chunks)  # of each chunk in the step
+        total, steps = Access(), grouped(len(at), KEYS)
+        for j in range(-(-place.size // WARP)):
+            mine = place // WARP == j
+            row = np.flatnonzero(mine.any(axis=1))
+            begin, size = mine[row].argmax(axis=1) * CHUNK, mine[row].sum(axis=1) * CHUNK
+            total += shared_rows(at, steps[:, row], first + begin, size)
+        return total.times(2)
+
+
+def grouped(n, size):
+    """Return the tokens 0 .. n - 1 in rows of `size`; the last row may count past the end."""
+    return np.arange(-(-n // size) * size).reshape(-1, size)
+
+
+def shared_rows(at, tokens, first, size):
+    """Return the cost of requests that each read some bytes of the rows of some tokens.
+
+    Parameters
+    ----------
+    at : ndarray of int
+        Where each token's row begins.
+    tokens : ndarray of shape (requests, rows), int
+        Which tokens, ascending; lanes of one that is past the end are idle, and a request of such alone is none.
+    first, size : int, or ndarray of shape (rows,)
+        First byte of a row that is read, and how many.
+
+    Examples
+    --------
+    >>> shared_rows(np.array([64, 0]), np.array([[0, 1], [2, 3]]), 0, 64)
+    Access(requests=1, sectors=4, bytes=128)
+    """
+    held = tokens < len(at)
+    tokens, held = tokens[held[:, 0]], held[held[:, 0]]
+    start = at[np.where(held, tokens, tokens[:, :1])] + first
+    bytes_of = np.where(held, size, 0)
+    start = np.where(held, start, start[:, :1])
+    order = np.argsort(start, axis=1, kind="stable")
+    start, bytes_of = (np.take_along_axis(x, order, axis=1) for x in (start, bytes_of))
+    return Access(len(start), distinct(start, bytes_of), int(bytes_of.sum()))
+
+
+def lookups(count, size=INT):
+    """Return the cost of every thread of a block reading the same number of an array, `count` times."""
+    return Access(WARPS, WARPS, THREADS * size).times(count)
+
+
+def each_row(B, G, R, size, parts, cost, sequence=0):
+    """Return the sum of ``cost(first_byte, heads)`` over the parts' rows of q, or of o, `size` bytes a head.
+
+    Of B sequences, from `sequence` on.
+    """
+    before = np.cumsum([0, *parts]) + sequence * G * R
+    return sum((heads(B * G, R * size, lambda first, at=at, n=n: cost(first + int(at) * size, n))
+                for at, n in zip(before, parts, strict=False)), Access())
+
+
+def left_states(first_ml, first_o, held, D):
+    """Return the cost of storing a block's states: o (held, D) float32 in one run, and (m, l) by one lane a head."""
+    head = np.arange(held)
+    pairs = np.unique(np.stack([head * D // WARP, (first_ml + head * STATE) // SECTOR]), axis=1)
+    return Access(len(np.unique(pairs[0])), pairs.shape[1], held * STATE) + run(first_o, held * D, FLOAT)
+
+
+def read_states(first_ml, first_o, held, D):
+    """Return the cost of reading them again, a block a head, every thread its head's (m, l)."""
+    requests = -(-D // WARP)
+    each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
+    return Access(held * requests, held * requests, held * D * STATE) + each
+
+
+def over_slots(slots, HEADS, D, cost):
+    """Return the sum of ``cost(first_ml, first_o)`` over slots of HEADS heads."""
+    places = np.stack([slots * HEADS * STATE % SECTOR, slots * HEADS * D * FLOAT % SECTOR])
+    places, counts = np.unique(places, axis=1, return_counts=True)
+    return sum((cost(int(ml), int(o)).times(n) for ml, o, n in zip(*places, counts, strict=True)), Access())
+
+
+def owned(piece, parts, G, R):
+    """Return how many query heads the row of a piece has, and the first of them, counted over all sequences."""
+    g, part = divmod(piece.row, len(parts))
+    return parts[part], (piece.b * G + g) * R + sum(parts[:part])
+
+
+def cut_rows(plan, lengths, keys, parts, G, D, itemsize):
+    """Return what a stream-K schedule stores, output and states, and the cost of reading its states again."""
+    R, tiles = sum(parts), tiles_of(lengths, keys)
+    left, read = Access(), Access()
+    for place, work in enumerate(plan):
+        for piece in work:
+            held, head = owned(piece, parts, G, R)
+            if piece.tiles == tiles[piece.b]:
+                left += run(head * D * itemsize, held * D, itemsize)
+                continue
+            slot = (2 * place + (piece.first == 0)) * parts[0]
+            places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
+            left += left_states(*places, held, D)
+            read += read_states(*places, held, D)
+            if piece.first == 0:  # and the kernel that merges writes each head
+                left += rows_of(head, held, D, itemsize)
+    for b in np.flatnonzero(np.equal(tiles, 0)):  # rows without keys, of which that kernel makes 0
+        left += rows_of(int(b) * G * R, G * R, D, itemsize)
+    return left, read
+
+
+def rows_of(head, held, D, itemsize):
+    """Return the cost of storing `held` rows of o from row `head` on, a block each."""
+    return sum((run((head + h) * D * itemsize % SECTOR, D, itemsize) for h in range(held)), Access())
+
+
+def walked(plan, lengths, H):
+    """Return what the blocks of ``launch/stream_k.cuh`` read, and store, to find their runs and say who has which row.
+
+    Parameters
+    ----------
+    plan : list of list of Piece
+        What each block absorbs, in order.
+    lengths : sequence of int
+    H : int
+        Query heads, each of which a block of the kernel that merges owns.
+    """
+    B, tiles = len(lengths), tiles_of(lengths, GROUP_KEYS)
+    loads = run(0, B, INT).times(len(plan) * WARPS)  # every warp adds up the tiles of all sequences
+    loads += lookups(B * H) + lookups(H * int(np.count_nonzero(tiles)), STATE)  # who has a head's first and last tile
+    claims = 0
+    for work in filter(None, plan):
+        b, end = work[0][0], work[-1][0]
+        loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(end - b)
+        claims += sum((first == 0) + (first + n == tiles[b]) for b, _, first, n in work)
+    return loads, Access(1, 1, INT).times(claims)

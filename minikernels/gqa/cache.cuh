@@ -1,0 +1,23 @@
+// Where the keys and values of one head lie: one after another. decode.cuh has the constants.
+
+#pragma once
+
+#include "launch/decode.cuh"
+
+struct Cache {
+  const element* __restrict__ k;  // (S, D), of head [b, g]
+  const element* __restrict__ v;
+
+  __device__ Cache(const element* k, const element* v, size_t head, int S) : k(k + head * S * D), v(v + head * S * D) {}
+
+  template <int count, int stride>
+  struct Found {};  // a key's number is its place: nothing to look up
+
+  template <int count, int stride>
+  __device__ void look_up(Found<count, stride>&, int, int) const {}
+
+  template <int count, int stride>
+  __device__ size_t place(const Found<count, stride>&, int, int s) const {
+    return static_cast<size_t>(s) * D;
+  }
+};

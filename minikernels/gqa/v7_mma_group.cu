@@ -1,0 +1,42 @@
+// v7_mma_group: the query heads of a group as the columns of mma.sync, K and V on their way while others are multiplied.
+//
+// A block owns up to 32 query heads that share a key/value head, and one of gridDim.x equal shares of their keys.
+// launch/group.cuh has what it does with them, and the constants.
+// Differs from v5_split_kv: products on the tensor cores, so that a key costs the same for 1 to 8 heads and is read
+// once for 32 of them; keys come by cp.async, in a ring in shared memory, where they take no registers.
+
+#include "cache.cuh"
+#include "launch/group.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_mma_group(
+    const element* __restrict__ q,  // (B, H, D)
+    const element* __restrict__ k,  // (B, G, S, D)
+    const element* __restrict__ v,
+    const int* __restrict__ lengths,  // (B,)
+    element* __restrict__ o,  // (B, H, D), written where a sequence is one share
+    float2* __restrict__ ml,  // (B, G * BLOCKS, shares, HEADS), written where there are more
+    float* __restrict__ part,  // (B, G * BLOCKS, shares, HEADS, D)
+    int G,
+    int S,
+    float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
+  extern __shared__ uint4 dynamic[];
+  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
+  const Rows rows(blockIdx.y);
+  const size_t b = blockIdx.z, out = (b * G * R + rows.head) * D;
+  const size_t slot = ((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * HEADS;
+  const int length = lengths[b];
+  const Share share(length, TILE);
+  State s;
+  const Cache cache(k, v, b * G + rows.g, S);
+  absorb_row(s, shared, cache, q + out, rows.heads, length, share.begin, share.end, scale_log2e);
+  write_rows(o + out, ml + slot, part + slot * D, shared, s, rows.heads, gridDim.x == 1);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
+    const float2* __restrict__ ml,  // (B, G * BLOCKS, shares, HEADS)
+    const float* __restrict__ part,  // (B, G * BLOCKS, shares, HEADS, D)
+    element* __restrict__ o,  // (B, H, D)
+    int G,
+    int shares) {
+  merge_shares(ml, part, o, G, shares);
+}

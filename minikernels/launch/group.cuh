@@ -1,0 +1,261 @@
+// How a block absorbs keys on the tensor cores: the query heads of a group are the columns of mma.sync m16n8k16.
+//
+// Scores are K Q^T (keys x heads), the output is V^T P^T (columns x heads), so that K and V are the left operand, 16
+// rows high, and 8 heads fill what 16 keys are multiplied with. Every warp has a ring of STAGES steps of 16 keys in
+// shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, and no warp
+// waits for another before the keys are done. What a technique's struct Cache must have stands in absorb.cuh.
+//
+// Constants, by -D: those of decode.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; STAGES; SHARED_BYTES
+// of a block; RESIDENT blocks of a multiprocessor.
+
+#pragma once
+
+#include "launch/decode.cuh"
+#include "launch/mma.cuh"
+
+constexpr int STEP = 16;  // keys that a warp takes at a time
+constexpr int TILE = WARPS * STEP;
+constexpr int TILES = (HEADS + 7) / 8;  // of 8 query heads
+constexpr int WIDTH = (D + 15) / 16 * 16;  // D, padded to whole steps of mma
+constexpr int ROW = WIDTH + 8;  // of shared memory: an odd multiple of 16 bytes, so ldmatrix meets no bank conflict
+constexpr int OUT_ROW = D + 4;  // the same for two floats that a lane stores: 4 heads fall on 4 times 8 banks
+
+static_assert(ITEM_BYTES == 2, "mma multiplies float16");
+static_assert(D <= 128 && HEADS <= 32, "the output of 32 heads fills half of the registers at D = 128");
+static_assert(STAGES >= 2, "one step is multiplied while another is on its way");
+
+struct alignas(16) Step {  // 16 keys and values
+  __half k[STEP][ROW], v[STEP][ROW];
+};
+
+struct alignas(16) Shared {
+  __half q[TILES * 8][ROW];
+  union {
+    Step ring[WARPS][STAGES];
+    struct {  // the states of the warps, a tile of heads at a time, when the ring has done its work
+      float m[WARPS][8], l[WARPS][8], o[WARPS][8][OUT_ROW];
+    };
+  };
+};
+
+static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for as much");
+
+struct State {  // a lane's part; heads 2 (lane % 4) + {0, 1} of each tile
+  float m[TILES][2];  // the same in all lanes that share a head
+  float l[TILES][2];  // over the lane's own keys
+  float o[TILES][WIDTH / 16][4];  // column lane / 4 of 16, both heads, then column lane / 4 + 8
+};
+
+__device__ inline float over_keys_max(float x) {  // over the 8 lanes that share a head
+  for (int step = 4; step < 32; step *= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, step));
+  return x;
+}
+
+__device__ inline float over_keys_sum(float x) {
+  for (int step = 4; step < 32; step *= 2) x += __shfl_xor_sync(0xffffffff, x, step);
+  return x;
+}
+
+__device__ inline void clear(State& s, int length) {
+  for (int tile = 0; tile < TILES; tile++) {
+    for (int h = 0; h < 2; h++) s.m[tile][h] = minus_infinity(), s.l[tile][h] = fresh_sum(length);
+    for (auto& tile_o : s.o[tile])
+      for (float& cell : tile_o) cell = 0.0f;
+  }
+}
+
+// Columns D .. WIDTH of the ring are multiplied with zeros of the queries, and are never copied to: 0 * NaN is NaN.
+__device__ inline void clear_padding(Shared& shared) {
+  if constexpr (D < WIDTH)
+    for (int i = threadIdx.x; i < WARPS * STAGES * STEP; i += THREADS)
+      *reinterpret_cast<uint4*>(&shared.ring[i / STEP / STAGES][i / STEP % STAGES].k[i % STEP][D]) = uint4{};
+}
+
+__device__ inline void load_queries(Shared& shared, const element* __restrict__ q, int heads) {  // q (heads, D)
+  constexpr int WIDE = WIDTH / 8;
+  for (int i = threadIdx.x; i < TILES * 8 * WIDE; i += THREADS) {
+    const int h = i / WIDE, c = i % WIDE;
+    const bool held = h < heads && c < CHUNKS;
+    *reinterpret_cast<uint4*>(&shared.q[h][c * 8]) = held ? reinterpret_cast<const uint4*>(q + h * D)[c] : uint4{};
+  }
+}
+
+// Start copying 16 keys and values, of which those before `end` are there; the others become 0.
+template <class Cache>
+__device__ void start_copies(Step& step, const Cache& cache, size_t place, int first, int end) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = lane; i < (CHUNKS + 1) / 2 * 32; i += 32) {
+    const int row = i / CHUNKS % STEP, c = i % CHUNKS * 8;
+    const size_t from = __shfl_sync(0xffffffff, place, row) + c;  // lane `row` knows where that key is
+    if (CHUNKS % 2 == 1 && i >= STEP * CHUNKS) continue;
+    const int bytes = first + row < end ? 16 : 0;
+    cp_async_16(&step.k[row][c], cache.k + from, bytes);
+    cp_async_16(&step.v[row][c], cache.v + from, bytes);
+  }
+}
+
+// Scores of 16 keys and all heads.
+__device__ inline void multiply_keys(float (&score)[TILES][4], const Step& step, const Shared& shared) {
+  const int lane = threadIdx.x % 32;
+  for (auto& tile : score)
+    for (float& cell : tile) cell = 0.0f;
+#pragma unroll
+  for (int d = 0; d < WIDTH; d += 16) {
+    unsigned k[4];
+    ldmatrix_x4(k, &step.k[lane % 16][d + lane / 16 * 8]);
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+      unsigned q[2];
+      ldmatrix_x2(q, &shared.q[8 * tile + lane % 8][d + lane / 8 % 2 * 8]);
+      mma_m16n8k16(score[tile], k, q[0], q[1]);
+    }
+  }
+}
+
+// Turn scores into weights under the new maximum and bring l and o under it; b = the weights as P V wants them.
+__device__ inline void soften(unsigned (&b)[2], State& s, int tile, const float (&score)[4], float scale_log2e,
+                              int left) {  // keys that are there
+  const int key = threadIdx.x % 32 / 4;
+  float x[4], alpha[2];
+#pragma unroll
+  for (int i = 0; i < 4; i++) x[i] = key + i / 2 * 8 < left ? score[i] * scale_log2e : minus_infinity();
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const float m_new = fmaxf(s.m[tile][h], over_keys_max(fmaxf(x[h], x[h + 2])));
+    alpha[h] = exp2_approx(s.m[tile][h] - base(m_new));
+    x[h] = exp2_approx(x[h] - base(m_new));
+    x[h + 2] = exp2_approx(x[h + 2] - base(m_new));
+    s.l[tile][h] = alpha[h] * s.l[tile][h] + x[h] + x[h + 2];
+    s.m[tile][h] = m_new;
+  }
+  if (__any_sync(0xffffffff, alpha[0] != 1.0f || alpha[1] != 1.0f)) {  // a new maximum is rare after the first keys
+#pragma unroll
+    for (auto& tile_o : s.o[tile])
+      for (int i = 0; i < 4; i++) tile_o[i] *= alpha[i % 2];
+  }
+  b[0] = transposed_8x8(pack(x[0], x[1]));
+  b[1] = transposed_8x8(pack(x[2], x[3]));
+}
+
+// o += V^T P^T: 16 keys, all heads.
+__device__ inline void add_values(State& s, const Step& step, const unsigned (&b)[TILES][2]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int n = 0; n < WIDTH / 16; n++) {
+    unsigned v[4];
+    ldmatrix_x4_trans(v, &step.v[lane / 16 * 8 + lane % 8][16 * n + lane / 8 % 2 * 8]);
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) mma_m16n8k16(s.o[tile][n], v, b[tile][0], b[tile][1]);
+  }
+}
+
+// The warp's way through the keys begin .. end - 1, 16 of every TILE: what it copies, and where the next of it lies.
+template <class Cache>
+struct Copies {
+  const Cache& cache;
+  typename Cache::template Found<1, STEP> found;  // where the lane's key of the next step lies
+  int first, end, stage;
+  __device__ Copies(const Cache& cache, int begin, int end)
+      : cache(cache), first(begin + threadIdx.x / 32 * STEP), end(end), stage(0) {
+    look_up();
+  }
+  __device__ int key() const { return first + threadIdx.x % STEP; }
+  __device__ void look_up() { cache.look_up(found, key(), end); }
+
+  // Start the next step's copies, if there is one; either way a group is closed, so that groups can be counted.
+  __device__ void start(Step (&ring)[STAGES]) {
+    if (first < end) start_copies(ring[stage], cache, cache.place(found, 0, key()), first, end);
+    cp_async_commit();
+    first += TILE;
+    stage = (stage + 1) % STAGES;
+    look_up();  // a step ahead: no copy waits for the table
+  }
+};
+
+// Absorb the keys begin .. end - 1; the block must be done with the ring, and have written the queries.
+template <class Cache>
+__device__ void absorb(State& s, Shared& shared, Copies<Cache>& copies, int begin, int end, float scale_log2e) {
+  Step(&ring)[STAGES] = shared.ring[threadIdx.x / 32];
+  int stage = 0;
+  for (int first = begin + threadIdx.x / 32 * STEP; first < end; first += TILE) {
+    copies.start(ring);  // into the step that was multiplied last
+    cp_async_wait<STAGES - 1>();
+    __syncwarp();  // every lane's copies have arrived before any lane reads them
+    float score[TILES][4];
+    unsigned b[TILES][2];
+    multiply_keys(score, ring[stage], shared);
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) soften(b[tile], s, tile, score[tile], scale_log2e, end - first);
+    add_values(s, ring[stage], b);
+    stage = (stage + 1) % STAGES;
+    __syncwarp();  // every lane has read the step before new copies overwrite it
+  }
+}
+
+// Put the warps' states of one tile of heads into shared memory.
+__device__ inline void gather(Shared& shared, const State& s, int tile) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
+  __syncthreads();  // every warp is done with its ring, or every thread with the tile before
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const float l = over_keys_sum(s.l[tile][h]);
+    if (lane < 4) shared.m[warp][head + h] = s.m[tile][h], shared.l[warp][head + h] = l;
+  }
+#pragma unroll
+  for (int n = 0; n < WIDTH / 16; n++) {
+    for (int i = 0; i < 4; i++) {
+      const int d = 16 * n + lane / 4 + i / 2 * 8;
+      if (d < D) shared.o[warp][head + i % 2][d] = s.o[tile][n][i];
+    }
+  }
+  __syncthreads();  // all warps' states are written before any thread reads them
+}
+
+// Merge the warps' states and write them: as output where `whole`, as a state to be merged where not.
+__device__ inline void write_rows(
+    element* __restrict__ o,  // (heads, D)
+    float2* __restrict__ ml,  // (HEADS,)
+    float* __restrict__ part,  // (HEADS, D)
+    Shared& shared,
+    const State& s,
+    int heads,
+    bool whole) {
+#pragma unroll
+  for (int tile = 0; tile < TILES; tile++) {
+    gather(shared, s, tile);
+    for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * D; i += THREADS) {
+      const int h = i / D, d = i % D, place = 8 * tile * D + i;
+      Merged all = {minus_infinity(), 0.0f, 0.0f};
+      for (int w = 0; w < WARPS; w++) all = merged(all, {shared.m[w][h], shared.l[w][h], shared.o[w][h][d]});
+      if (whole) {
+        o[place] = finish(all);
+      } else {
+        part[place] = all.o;
+        if (d == 0) ml[8 * tile + h] = {all.m, all.l};
+      }
+    }
+  }
+}
+
+// Absorb the keys begin .. end - 1 of one row, from nothing.
+template <class Cache>
+__device__ void absorb_row(
+    State& s,
+    Shared& shared,
+    const Cache& cache,
+    const element* __restrict__ q,  // (heads, D)
+    int heads,
+    int length,
+    int begin,
+    int end,
+    float scale_log2e) {
+  Copies<Cache> copies(cache, begin, end);
+  __syncthreads();  // every thread is done with the states of the row before, whose place the ring takes
+  clear_padding(shared);
+  for (int n = 0; n < STAGES - 1; n++) copies.start(shared.ring[threadIdx.x / 32]);
+  load_queries(shared, q, heads);
+  clear(s, length);
+  __syncthreads();  // all queries and all padding are written before any warp multiplies them
+  absorb(s, shared, copies, begin, end, scale_log2e);
+}

@@ -1,0 +1,43 @@
+// v7_async_ring: K and V are on their way to shared memory, by cp.async, while others are multiplied.
+//
+// A block owns up to 32 query heads that share a key/value head, and one of gridDim.x equal shares of their keys.
+// launch/group.cuh has what it does with them, and the constants.
+// Differs from v6_mma_group: keys that are on their way take room in a ring in shared memory, not in registers, and
+// their number does not depend on the heads; a warp never stops asking for keys while it multiplies.
+
+#include "cache.cuh"
+#include "launch/group.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_async_ring(
+    const element* __restrict__ q,  // (B, H, D)
+    const element* __restrict__ k_pages,  // (pages, P, G, D)
+    const element* __restrict__ v_pages,
+    const int* __restrict__ page_table,  // (B, max_pages)
+    const int* __restrict__ lengths,  // (B,)
+    element* __restrict__ o,  // (B, H, D), written where a sequence is one share
+    float2* __restrict__ ml,  // (B, G * BLOCKS, shares, HEADS), written where there are more
+    float* __restrict__ part,  // (B, G * BLOCKS, shares, HEADS, D)
+    int G,
+    int max_pages,
+    float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
+  extern __shared__ uint4 dynamic[];
+  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
+  const Rows rows(blockIdx.y);
+  const size_t b = blockIdx.z, out = (b * G * R + rows.head) * D;
+  const size_t slot = ((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * HEADS;
+  const int length = lengths[b];
+  const Share share(length, TILE);
+  State s;
+  const Cache cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
+  absorb_row(s, shared, cache, q + out, rows.heads, length, share.begin, share.end, scale_log2e);
+  write_rows(o + out, ml + slot, part + slot * D, shared, s, rows.heads, gridDim.x == 1);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
+    const float2* __restrict__ ml,  // (B, G * BLOCKS, shares, HEADS)
+    const float* __restrict__ part,  // (B, G * BLOCKS, shares, HEADS, D)
+    element* __restrict__ o,  // (B, H, D)
+    int G,
+    int shares) {
+  merge_shares(ml, part, o, G, shares);
+}
