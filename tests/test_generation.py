@@ -52,20 +52,20 @@ def test_pool_heads_is_the_mean_of_the_conversions():
             np.testing.assert_allclose(pooled, converted[name], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
-def test_the_bench_judges_what_it_times(monkeypatch, ragged):
+@pytest.mark.parametrize("variant", decode.LENGTHS)
+def test_the_bench_judges_what_it_times(monkeypatch, variant):
     from minikernels import catalog, launch
 
     for name in ("to_gpu", "to_numpy", "to_cupy"):  # NumPy stands in for the GPU's arrays
         monkeypatch.setattr(launch, name, lambda x, *_: x)
     monkeypatch.setattr(decode, "peers", lambda *_: [])
     sizes = {"B": 3, "H": 8, "G": 2, "S": 50, "D": 16}
-    lengths = decode.ragged(3, 50) if ragged else None
-    suite = decode.suite(catalog.technique("gqa"), sizes, "float16", lengths)
+    keys = int(decode.LENGTHS[variant](3, 50).sum())
+    suite = decode.suite(catalog.technique("gqa"), sizes, "float16", variant)
     assert suite.row["technique"] == "gqa"
-    assert suite.row.get("variant") == ("ragged lengths" if ragged else None)
-    assert suite.bytes == 2 * 2 * 16 * (int(lengths.sum()) if ragged else 150) * 2
-    assert suite.flop == 4 * 8 * 16 * (int(lengths.sum()) if ragged else 150)
+    assert suite.row.get("variant", "") == variant
+    assert suite.bytes == 2 * 2 * 16 * keys * 2
+    assert suite.flop == 4 * 8 * 16 * keys
     outputs = next(entry for entry in suite.entries if entry.name == "v3_warp_dot").run()
     assert all(suite.judge(outputs))
     outputs["o"][2, 7, 3] += 1

@@ -19,13 +19,13 @@ def here(monkeypatch):
     monkeypatch.setattr(bench, "flashinfer_peer", lambda *_: bench.Entry("peer", "flashinfer paged", None, "not here"))
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-def test_a_case_is_checked_before_it_is_timed(here, ragged):
-    lengths = decode.ragged(3, 50) if ragged else None
-    suite = bench.suite(catalog.technique("paged"), SIZES, "float16", lengths)
-    assert (suite.technique, suite.variant) == ("paged", "ragged lengths" if ragged else "")
-    assert suite.bytes == 2 * 2 * 8 * 2 * (int(np.sum(lengths)) if ragged else 150)
-    assert suite.flop == 4 * 4 * 8 * (int(np.sum(lengths)) if ragged else 150)
+@pytest.mark.parametrize("variant", decode.LENGTHS)
+def test_a_case_is_checked_before_it_is_timed(here, variant):
+    keys = int(np.sum(decode.LENGTHS[variant](3, 50)))
+    suite = bench.suite(catalog.technique("paged"), SIZES, "float16", variant)
+    assert (suite.technique, suite.variant) == ("paged", variant)
+    assert suite.bytes == 2 * 2 * 8 * 2 * keys
+    assert suite.flop == 4 * 4 * 8 * keys
     entries = {entry.name: entry for entry in suite.entries}
     outputs = entries["v3_warp_key"].run()
     assert all(suite.judge(outputs))

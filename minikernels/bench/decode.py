@@ -17,7 +17,10 @@ BATCH = {"B": 32, "H": 32, "G": 8, "S": 4096, "D": 128}
 LONG = {**BATCH, "B": 1, "S": 65_536}  # one sequence: without splits 8 blocks have all the work
 CASES = [(BATCH, dtype) for dtype in ("float16", "float32")] + [({**BATCH, "G": G}, "float16") for G in (32, 4, 1)]
 CASES += [(LONG, "float16"), ({**BATCH, "D": 64}, "float16")]
-RAGGED = [(BATCH, "float16")]  # with lengths from 1 to S, a few of them long
+SERVED = {**BATCH, "B": 64, "S": 8192}  # from here on caches of gigabytes, where starting and ending do not count
+CASES += [(sizes, "float16") for sizes in (
+    SERVED, {**SERVED, "G": 32, "S": 4096}, {**SERVED, "G": 1}, {**LONG, "S": 131_072})]
+RAGGED = [(BATCH, "ragged lengths"), ({**BATCH, "S": 65_536}, "one long sequence")]  # sizes, and a key of LENGTHS
 LESSONS = ("v1_block_per_head", "v2_shared_group")  # timed at the first case of a dtype alone
 
 
@@ -29,8 +32,8 @@ def suites(technique, shapes=None):
         return
     for sizes, dtype in CASES:
         yield suite(technique, sizes, dtype)
-    for sizes, dtype in RAGGED:
-        yield suite(technique, sizes, dtype, lengths=ragged(sizes["B"], sizes["S"]))
+    for sizes, variant in RAGGED:
+        yield suite(technique, sizes, "float16", variant)
 
 
 def ragged(B, S):
@@ -40,29 +43,38 @@ def ragged(B, S):
     return lengths
 
 
+def one_long(B, S):
+    """Return lengths of which one is S, a document among chats, and the others are up to a sixteenth of it."""
+    lengths = np.random.default_rng(0).integers(1, S // 16 + 1, B)
+    lengths[B // 2] = S
+    return lengths
+
+
+LENGTHS = {"": lambda B, S: np.full(B, S), "ragged lengths": ragged, "one long sequence": one_long}
+
+
 def work(sizes, lengths):
     """Return the FLOP of one token a sequence: 4*H*D*sum(lengths)."""
     return 4 * sizes["H"] * sizes["D"] * int(np.sum(lengths))
 
 
-def suite(technique, sizes, dtype, lengths=None):
+def suite(technique, sizes, dtype, variant=""):
     """Return the suite of one case: speed is what of the cache any kernel must read, over time."""
     inputs = random(sizes, dtype)
     there = on_gpu(inputs)
     there |= {name: np.stack([moved(there[name], b) for b in range(sizes["B"])]) for name in "kv"}
-    kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
-    if lengths is not None:
-        there["lengths"] = launch.to_gpu(lengths)
+    kept = LENGTHS[variant](sizes["B"], sizes["S"])
+    if variant:
+        there["lengths"] = launch.to_gpu(kept)
     entries = []
     for rung in technique.rungs:
         if rung.kind != "numpy":
             absent = "" if dtype in rung.dtypes else f"takes {' or '.join(rung.dtypes)}"
-            if rung.name in LESSONS and (sizes != BATCH or lengths is not None):
+            if rung.name in LESSONS and (sizes != BATCH or variant):
                 absent = "a rung for learning, timed at one shape alone"
             entries.append(Entry("rung", rung.name, partial(decoded, there, rung.name), absent))
-    entries += peers(there, kept, lengths is not None)
+    entries += peers(there, kept, bool(variant))
     read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["q"].itemsize
-    variant = "" if lengths is None else "ragged lengths"
     judged = partial(judge, inputs, kept)
     return Suite("gqa", sizes, dtype, False, work(sizes, kept), tuple(entries), judged, variant, read)
 

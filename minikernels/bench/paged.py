@@ -21,7 +21,7 @@ TEACHING = {"B": 4, "H": 8, "G": 2, "S": 1024, "P": 16, "D": 64}
 CASES = [(BATCH, "float16"), (MANY_HEADS, "float16"), (ONE_HEAD, "float16"), (LONG, "float16")]
 CASES += [({**BATCH, "P": P}, "float16") for P in (1, 4, 64, 128)]
 CASES += [({**BATCH, "B": 16}, "float32"), (TEACHING, "float16"), (TEACHING, "float32")]
-RAGGED = [(BATCH, "float16")]  # with lengths from 1 to S, a few of them long
+RAGGED = [(BATCH, "ragged lengths"), ({**BATCH, "B": 32, "S": 65_536}, "one long sequence")]
 LESSONS = ("v1_gather", "v2_page_table")  # timed in these cases alone
 LESSON_CASES = [(BATCH, "float16"), ({**BATCH, "B": 16}, "float32"), (TEACHING, "float16"), (TEACHING, "float32")]
 WORKSPACE_BYTES = 2**27  # flashinfer's
@@ -35,26 +35,25 @@ def suites(technique, shapes=None):
         return
     for sizes, dtype in CASES:
         yield suite(technique, sizes, dtype)
-    for sizes, dtype in RAGGED:
-        yield suite(technique, sizes, dtype, lengths=decode.ragged(sizes["B"], sizes["S"]))
+    for sizes, variant in RAGGED:
+        yield suite(technique, sizes, "float16", variant)
 
 
-def suite(technique, sizes, dtype, lengths=None):
+def suite(technique, sizes, dtype, variant=""):
     """Return the suite of one case: speed is what of the pages any kernel must read, over time."""
-    kept = np.full(sizes["B"], sizes["S"]) if lengths is None else lengths
+    kept = decode.LENGTHS[variant](sizes["B"], sizes["S"])
     inputs = random(sizes, dtype, kept)
     there = strewn(on_gpu(inputs), sizes["P"])
     entries = []
     for rung in technique.rungs:
         if rung.kind != "numpy":
             absent = "" if dtype in rung.dtypes else f"takes {' or '.join(rung.dtypes)}"
-            if rung.name in LESSONS and ((sizes, dtype) not in LESSON_CASES or lengths is not None):
+            if rung.name in LESSONS and ((sizes, dtype) not in LESSON_CASES or variant):
                 absent = "a rung for learning, timed at a few shapes alone"
             entries.append(Entry("rung", rung.name, partial(decoded, there, rung.name), absent))
-    entries += contiguous_peers(there, kept, lengths is not None)
+    entries += contiguous_peers(there, kept, bool(variant))
     entries.append(flashinfer_peer(there, kept))
     read = 2 * sizes["G"] * sizes["D"] * int(np.sum(kept)) * inputs["q"].itemsize
-    variant = "" if lengths is None else "ragged lengths"
     judged = partial(judge, inputs)
     return Suite("paged", sizes, dtype, False, decode.work(sizes, kept), tuple(entries), judged, variant, read)
 
