@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from numba.cuda.random import xoroshiro128p_uniform_float32
 
 from minikernels import simt
 from minikernels.launch import cuda, float32
@@ -52,6 +53,8 @@ STATIC = {
     "set-attribute": ("x.shape = 3", "only variables and array elements", "no attributes", 1),
     "unknown-name": ("x[0] = unknown", "the name unknown is not defined", "define or import it", 1),
     "unknown-cuda": ("cuda.nothing()", "cuda.nothing is not part", "README", 1),
+    "grid-barrier": ("g = cuda.cg.this_grid()", "cuda.cg is not part", "launch a kernel for each step", 1),
+    "whole-array": ("np.sin(x, y)", "np.sin takes 1 argument and got 2", "loop over the elements", 1),
     "unknown-numpy": ("a = np.zeros(3)", "np.zeros is not part", "README", 1),
     "grid-variable": ("n = x.shape[0]\na = cuda.grid(n)", "cuda.grid takes the constant", "number of axes", 2),
     "thread-index-kept": ("t = cuda.threadIdx\na = t.x", "cuda.threadIdx is not a value", "write cuda.threadIdx.x", 1),
@@ -170,6 +173,10 @@ def text_constant(x):
     x[0] = NAME
 
 
+def draws(x, states):
+    x[0] = xoroshiro128p_uniform_float32(states, 0)
+
+
 NAME = "seven"
 
 
@@ -177,11 +184,13 @@ NAME = "seven"
     (calls_undecorated, "undecorated is a function, which a kernel cannot use; kernels use numbers, arrays, cuda, math "
                         "and functions decorated as device functions"),
     (prints, "print is a builtin_function_or_method, which a kernel cannot use; write the value to an array"),
-    (text_constant, "NAME is a str, which a kernel cannot use")])
+    (text_constant, "NAME is a str, which a kernel cannot use"),
+    (draws, "xoroshiro128p_uniform_float32 is part of cuda.random, which a kernel cannot use; draw the numbers with "
+            "NumPy and pass them in an array")])
 def test_names_of_a_live_function_that_kernels_cannot_use(kernel, says):
     line = kernel.__code__.co_firstlineno + 1
     with pytest.raises(simt.KernelError, match=re.escape(f"test_simt_refusals.py:{line}: {says}")):
-        simt.run(kernel, 1, 1, np.zeros(1))
+        simt.run(kernel, 1, 1, *[np.zeros(1)] * kernel.__code__.co_argcount)
 
 
 def test_call_with_wrong_arguments_names_the_parameters():

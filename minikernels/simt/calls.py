@@ -32,8 +32,9 @@ class Calls:
         if node.keywords:
             self.refuse(node, f"{what} takes no keyword arguments here", "pass them by position")
         if not least <= len(node.args) <= most:
-            wanted = least if least == most else f"{least} to {most}"
-            self.refuse(node, f"{what} takes {wanted} arguments and got {len(node.args)}", "mend the call")
+            wanted = f"{least} argument{'s' * (least != 1)}" if least == most else f"{least} to {most} arguments"
+            self.refuse(node, f"{what} takes {wanted} and got {len(node.args)}",
+                        "loop over the elements" if what.startswith("np.") else "mend the call")
         return [self.expression(a) for a in node.args]
 
     def call_Cast(self, node, target, _):
@@ -43,7 +44,7 @@ class Calls:
 
     def call_Math(self, node, target, _):
         n = 2 if target.name in ("pow", "fmod", "atan2", "hypot", "copysign", "ldexp") else 1
-        arguments = self._arguments(node, n, n, f"math.{target.name}")
+        arguments = self._arguments(node, n, n, ast.unparse(node.func))
         if target.name in names.MATH_OTHER:
             literal = n == 2 and any(map(self.is_literal, node.args))
             return f"__m.math_other({target.name!r}, {', '.join(arguments)}{', literal=True' * literal})"

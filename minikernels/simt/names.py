@@ -150,6 +150,8 @@ def describe(value):
     name, module = getattr(value, "__name__", ""), getattr(value, "__module__", "") or ""
     if type(value).__name__ == "module":
         return _module(name)
+    if module.endswith("cuda.random"):
+        raise LookupError("part of cuda.random")
     if hasattr(value, "py_func"):
         return Device(value.py_func)
     if isinstance(value, np.ufunc):

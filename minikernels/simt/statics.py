@@ -21,7 +21,9 @@ _INSTEAD_OF = {
     "print": "write the value to an array, or keep it with simt.record(registers=...)",
     "sum": "add the elements up in a loop", "enumerate": "write for i in range(n)", "zip": "write for i in range(n)",
     "list": "declare cuda.local.array(n, float32)", "sorted": "sort in a loop, or outside the kernel",
-    "any": "loop and test", "all": "loop and test", "isinstance": "a kernel's types are fixed when it is compiled"}
+    "any": "loop and test", "all": "loop and test", "isinstance": "a kernel's types are fixed when it is compiled",
+    "cuda.cg": "a barrier of the whole grid is the end of a kernel: launch a kernel for each step",
+    "cuda.random": "draw the numbers with NumPy and pass them in an array"}
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,18 @@ class Statics:
             except NameError:
                 self.refuse(node, f"the name {node.id} is not defined", "define or import it before the kernel")
             except LookupError as error:
-                self.refuse(node, f"{node.id} is {error.args[0]}, which a kernel cannot use", _INSTEAD_OF.get(
-                    node.id, "kernels use numbers, arrays, cuda, math and functions decorated as device functions"))
+                what = error.args[0]
+                self.refuse(node, f"{node.id} is {what}, which a kernel cannot use", _INSTEAD_OF.get(
+                    what.removeprefix("part of ") if what.startswith("part of ") else node.id,
+                    "kernels use numbers, arrays, cuda, math and functions decorated as device functions"))
         if isinstance(node, ast.Attribute):
             space = self.meaning(node.value)
             if isinstance(space, names.Namespace):
                 found = names.member(space, node.attr)
                 if found is None:
-                    self.refuse(node, f"{space.name}.{node.attr} is not part of the kernel language",
-                                "see minikernels/simt/README.md for what is")
+                    what = f"{space.name}.{node.attr}"
+                    self.refuse(node, f"{what} is not part of the kernel language",
+                                _INSTEAD_OF.get(what, "see minikernels/simt/README.md for what is"))
                 return found
         return None
 
