@@ -8,14 +8,14 @@ import os
 import sys
 
 from minikernels import __version__
-from minikernels.commands import bench, check, climb, doctor, grade, lab, listing, trace
+from minikernels.commands import bench, check, climb, doctor, figures, grade, lab, listing, trace
 from minikernels.commands.arguments import ArgumentsError, closest
 from minikernels.core.errors import DeviceError, DtypeError, KernelError, ShapeError
 
 __all__ = ["main"]
 
 COMMANDS = {"list": listing, "climb": climb, "trace": trace, "check": check, "grade": grade, "bench": bench,
-            "doctor": doctor, "lab": lab}
+            "figures": figures, "doctor": doctor, "lab": lab}
 
 
 class Parser(argparse.ArgumentParser):
