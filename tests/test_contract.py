@@ -26,9 +26,10 @@ RAW = [case for case in RUNGS if case.values[1].kind == "raw"]
 over = pytest.mark.parametrize
 
 
-def small(technique, dtype="float32", **options):
-    """Return a small random input."""
-    return technique.random(dict(zip(technique.letters, SMALL[technique.letters], strict=True)), dtype, **options)
+def small(technique, dtype="float32", widths=None, **options):
+    """Return a small random input, of other sizes where `widths` has some."""
+    sizes = dict(zip(technique.letters, SMALL[technique.letters], strict=True)) | (widths or {})
+    return technique.random(sizes, dtype, **options)
 
 
 def arrays(inputs):
@@ -134,8 +135,9 @@ def test_rung_has_one_name_in_all_places(technique, rung, root):
 @pytest.mark.gpu
 @over(("technique", "rung"), [case for case in RUNGS if case.values[1].kind != "numpy"])
 def test_rung_is_within_the_error_budget_on_a_gpu(technique, rung):
+    widths = {"D": 64} if technique.name == "kv_compression" else {}  # its CUDA C++ loads 32 codes at a time
     for dtype in rung.dtypes:
-        inputs = small(technique, dtype)
+        inputs = small(technique, dtype, widths)
         there = {name: launch.to_gpu(x) if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
         outputs = {name: launch.to_numpy(x) for name, x in technique.run(rung, there).items()}
         for verdict in technique.judge(outputs, inputs).values():

@@ -22,6 +22,9 @@ COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another 
     "paged-v5_split_kv-B3-H8-G2-S150-P16-D64-float32": "warps that get no key read no query: 42 of them, 4 heads each",
     "paged-v5_split_kv-B3-H8-G2-S150-P16-D64-float16": "warps that get no key read no query: 30 of them, 4 heads each",
 }
+IDLE = "a warp without a group of tokens never reads the length: one in each of the 6 blocks"
+COMPILED_OTHERWISE |= {f"kv_compression-v2_folded_scales-B3-{sizes}": IDLE for sizes in (
+    "H8-G2-S150-D64-float32", "H8-G2-S150-D64-float16", "H12-G2-S150-D128-float16")}
 ASYNCHRONOUS = {  # rungs whose q, k and v come by cp.async
     "linear_attention": ("v3_mma_chunk", "v4_split_along_time"),
     "block_sparse": ("v5_mma", "v6_async"),
@@ -34,6 +37,8 @@ MERGED = {  # rungs whose neighbouring loads from shared memory the compiler tur
     "block_sparse-v3_block_lists": "the same",
     "block_sparse-v4_full_partial": "the same",
     "gqa-v3_warp_dot": "the eight warps' m and l, side by side",
+    "kv_compression-v1_dequantize": "the four warps' m and l, side by side",
+    "kv_compression-v2_folded_scales": "the same",
     "paged-v1_gather": "the four warps' maxima and sums, side by side",
     "paged-v2_page_table": "the same",
     "paged-v3_warp_key": "the four warps' m and l",
