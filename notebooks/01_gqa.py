@@ -302,11 +302,44 @@ HeadGroups(H, 8, keys=S, width=D, itemsize=4, quality=losses)
 check("01.1")
 
 # %% [markdown]
+# ## Bytes under way
+#
+# A step takes as long as its bytes, if enough of them are asked for at every moment: speed times latency, some 4.4 TB/s
+# times a microsecond, is 33,000 bytes for each of 132 multiprocessors. `v4_wide_loads` has them on their way to
+# registers. `v7_mma_group` copies to a ring in shared memory and multiplies on tensor cores, where a group's heads are
+# the columns of one product: 8 cost what one does.
+
+# %%
+from minikernels.core.decode import group_tile
+from minikernels.gqa import raw
+
+plain, ring = raw.constants(4, 128, 2), group_tile(4, 128, limit=227 * 1024)  # R = 4, D = 128, float16
+registers = plain["RESIDENT"] * 128 * 2 * plain["UNROLL"] * 16  # blocks, threads, K and V, loads, bytes
+shared = ring["RESIDENT"] * 4 * (ring["STAGES"] - 1) * 2 * 16 * 128 * 2  # blocks, warps, steps, K and V, keys, D, bytes
+print(f"under way on a multiprocessor: {registers:,} bytes at best in v4, then none while they are multiplied")
+print(f"{shared:,} bytes at every moment in v7, which waits for the oldest alone")
+
+# %% [markdown]
+# What that is worth on a real GPU, recorded by `minikernels bench`; the line is the fastest production kernel on the
+# same input.
+
+# %%
+from minikernels import catalog
+from minikernels.bench.recorded import recordings, spelled
+
+gpu = recordings()[0]
+case = gpu.case("gqa", "float16")
+found = {rung.name: gpu.of("gqa", rung.name, case) for rung in catalog.technique("gqa").rungs if rung.kind == "raw"}
+best = gpu.production("gqa", case)
+print(gpu.gpu, gpu.date, spelled(case))
+SVG(svg(ladder([(name, result and result.ms) for name, result in found.items()], reference=(best.name, best.ms))))
+
+# %% [markdown]
 # ## What this left out
 #
 # Time on a GPU: the SIMT machine counts what a kernel moves and does, not how long it takes. The CUDA C++ rungs
-# (`minikernels/gqa/*.cu`), which need one. Tensor cores for groups of more than 8. Caches in pages, which need no
-# room reserved (04), and in fewer bits (07). Attention over the prompt (`gqa.attention`; fast in 02).
+# (`minikernels/gqa/*.cu`), which need one; `minikernels/gqa/NOTES.md` says what was tried on them. Caches in pages,
+# which need no room reserved (04), and in fewer bits (07). Attention over the prompt (`gqa.attention`; fast in 02).
 #
 # Papers: Fast Transformer Decoding (arXiv:1911.02150), GQA (arXiv:2305.13245), LeanAttention (arXiv:2405.10480). The
 # derivation stands in `minikernels/gqa/README.md`.

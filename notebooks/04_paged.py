@@ -314,10 +314,29 @@ for P in (1, 4, 16, 64, 128):
 16 * 40 * 2 * 40 * 128 * 2
 
 # %% [markdown]
+# ## What paging costs
+#
+# A lookup more for every page, and rows that lie strewn over the pool: if a kernel looks up ahead and asks for enough
+# bytes at once, next to nothing. What the CUDA C++ rungs took on a real GPU, recorded by `minikernels bench`; the line
+# is the fastest production kernel, over a cache *without* pages.
+
+# %%
+from minikernels import catalog
+from minikernels.bench.recorded import recordings, spelled
+
+gpu = recordings()[0]
+case = gpu.case("paged", "float16")
+found = {rung.name: gpu.of("paged", rung.name, case) for rung in catalog.technique("paged").rungs if rung.kind == "raw"}
+best = gpu.production("paged", case)
+print(gpu.gpu, gpu.date, spelled(case))
+SVG(svg(ladder([(name, result and result.ms) for name, result in found.items()], reference=(best.name, best.ms))))
+
+# %% [markdown]
 # ## What this left out
 #
 # Time on a GPU: the SIMT machine counts what a kernel moves and does, not how long it takes. The CUDA C++ rungs
-# (`minikernels/paged/*.cu`), which need one: lookups ahead of time, keys split over blocks, groups on tensor cores.
+# (`minikernels/paged/*.cu`), which need one: lookups ahead of time, keys split over blocks, groups on tensor cores, a
+# ring of keys on their way, equal runs of all tiles (`minikernels/paged/NOTES.md` says what was tried).
 # Attention over a prompt from pages, swapping to the host, evicting what only a digest remembers, the scheduler.
 #
 # Paper: PagedAttention (arXiv:2309.06180). The derivation stands in `minikernels/paged/README.md`.

@@ -109,7 +109,7 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, dtype_bytes):
     assert v4.load_bytes == cache + query(1) + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, S, D, **options, count=3)
-    assert v5.load_bytes == cache + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
+    assert v5.load_bytes == cache + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * (32 * 8 + D * 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, S, D, **options, count=1) == v4
 
@@ -122,7 +122,7 @@ def test_the_tensor_core_rungs_read_the_cache_once_for_32_heads(case):
     v7 = traffic.v7_mma_group(B, H, G, S, D, **options, count=1)
     assert (v7.load_bytes, v7.store_bytes) == (cache + own + looked, own)
     two = traffic.v7_mma_group(B, H, G, S, D, **options, count=2)
-    assert two.load_bytes == v7.load_bytes + own + looked + 2 * B * H * D * (8 + 4)
+    assert two.load_bytes == v7.load_bytes + own + looked + 2 * B * H * (32 * 8 + D * 4)
     assert two.store_bytes == own + 2 * B * H * (D * 4 + 8)
     v8 = traffic.v8_mma_stream_k(B, H, G, S, D, **options, blocks=1)  # one run: no row is cut
     busy = [b for b, n in enumerate(lengths) if n]

@@ -134,7 +134,7 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, itemsize):
     assert v4.load_bytes == cache + lookups + query(1) + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=3)
-    assert v5.load_bytes == cache + lookups + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
+    assert v5.load_bytes == cache + lookups + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * (32 * 8 + D * 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=1) == v4
 
@@ -149,7 +149,7 @@ def test_the_tensor_core_rung_reads_the_cache_once_for_32_heads(case):
     assert v6.load_bytes == cache + lookups + B * H * D * 2 + B * G * parts * 128 * 4
     assert v6.store_bytes == B * H * D * 2
     two = traffic.v6_mma_group(B, H, G, max(lengths), P, D, 2, lengths, count=2)
-    assert two.load_bytes == v6.load_bytes + B * H * D * 2 + B * G * parts * 128 * 4 + 2 * B * H * D * (8 + 4)
+    assert two.load_bytes == v6.load_bytes + B * H * D * 2 + B * G * parts * 128 * 4 + 2 * B * H * (32 * 8 + D * 4)
     assert two.store_bytes == v6.store_bytes + 2 * B * H * (D * 4 + 8)
 
 

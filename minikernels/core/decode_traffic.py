@@ -100,11 +100,10 @@ def left_states(first_ml, first_o, held, D):
     return Access(len(np.unique(pairs[0])), pairs.shape[1], held * STATE) + run(first_o, held * D, FLOAT)
 
 
-def read_states(first_ml, first_o, held, D):
-    """Return the cost of reading them again, a block a head, every thread its head's (m, l)."""
-    requests = -(-D // WARP)
+def read_states(first_o, held, D):
+    """Return the cost of reading them again: a warp a state and head, all lanes its (m, l), consecutive ones o."""
     each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
-    return Access(held * requests, held * requests, held * D * STATE) + each
+    return Access(held, held, held * WARP * STATE) + each
 
 
 def over_slots(slots, HEADS, D, cost):
@@ -133,7 +132,7 @@ def cut_rows(plan, lengths, keys, parts, G, D, itemsize):
             slot = (2 * place + (piece.first == 0)) * parts[0]
             places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
             left += left_states(*places, held, D)
-            read += read_states(*places, held, D)
+            read += read_states(places[1], held, D)
             if piece.first == 0:  # and the kernel that merges writes each head
                 left += rows_of(head, held, D, itemsize)
     for b in np.flatnonzero(np.equal(tiles, 0)):  # rows without keys, of which that kernel makes 0

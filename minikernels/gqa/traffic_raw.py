@@ -89,7 +89,7 @@ def states(rows_here, parts, D, count):
         row = np.arange(rows_here)[:, None] * len(parts) + part
         slots = (row * count + np.arange(count)).ravel()
         left += over_slots(slots, parts[0], D, lambda ml, o, n=held: left_states(ml, o, n, D))
-        read += over_slots(slots, parts[0], D, lambda ml, o, n=held: read_states(ml, o, n, D))
+        read += over_slots(slots, parts[0], D, lambda ml, o, n=held: read_states(o, n, D))
     return left, read
 
 

@@ -44,8 +44,8 @@ __device__ inline void widen(float (&wide)[VEC], const Chunk& chunk) {
   for (int i = 0; i < VEC; i++) wide[i] = static_cast<float>(chunk.item[i]);
 }
 
-// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head. A warp that will absorb
-// none of the block's `keys` reads nothing.
+// Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head. A warp that will
+// absorb none of the block's `keys` reads nothing.
 __device__ inline void load_queries(
     float (&q_reg)[HEADS][VEC],
     const element* __restrict__ q,  // (heads, D)
@@ -53,7 +53,7 @@ __device__ inline void load_queries(
     int keys,
     float scale_log2e) {
   const int column = threadIdx.x % LANES;
-  if (threadIdx.x / 32 * STEP >= keys) heads = 0;
+  if (static_cast<int>(threadIdx.x / 32 * STEP) >= keys) heads = 0;  // keys may be negative
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     widen(q_reg[h], load_16(q + h * D + column * VEC, h < heads && column < CHUNKS));

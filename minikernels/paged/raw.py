@@ -150,7 +150,8 @@ def screened(page_table, lengths, P, pages):
         tile = {"ENTRY_BYTES": page_table.dtype.itemsize, "LENGTH_BYTES": lengths.dtype.itemsize}
         found = (x if x.flags.c_contiguous else x.copy(order="C") for x in (page_table, lengths))
         screen = raw(FOLDER / "screen.cu", "screen", constants=tile, min_arch=(5, 0))
-        screen[B, THREADS](*found, safe, np.int32(max_pages), np.int32(P), np.int32(pages))
+        threads = min(1024, -(-max(1, max_pages) // 32) * 32)
+        screen[B, threads](*found, safe, np.int32(max_pages), np.int32(P), np.int32(pages))
     return safe
 
 

@@ -16,7 +16,9 @@ struct IntOf<8> {
   using type = long long;
 };
 
-extern "C" __global__ void __launch_bounds__(128) screen(
+constexpr int AHEAD = 8;  // entries of a thread whose loads are under way at once
+
+extern "C" __global__ void __launch_bounds__(1024) screen(
     const IntOf<ENTRY_BYTES>::type* __restrict__ page_table,  // (B, max_pages)
     const IntOf<LENGTH_BYTES>::type* __restrict__ lengths,  // (B,)
     int* __restrict__ safe,  // (B,)
@@ -26,9 +28,11 @@ extern "C" __global__ void __launch_bounds__(128) screen(
   const size_t b = blockIdx.x;
   const long long length = lengths[b];
   int wrong = length < 0 || length > static_cast<long long>(max_pages) * P;
-  for (int j = threadIdx.x; !wrong && j < max_pages && static_cast<long long>(j) * P < length; j += blockDim.x) {
+  const int used = wrong ? 0 : static_cast<int>((length + P - 1) / P);
+#pragma unroll AHEAD
+  for (int j = threadIdx.x; j < used; j += blockDim.x) {
     const long long page = page_table[b * max_pages + j];
-    wrong = page < 0 || page >= pages;
+    wrong |= page < 0 || page >= pages;
   }
   wrong = __syncthreads_or(wrong);  // every thread has looked at its entries
   if (threadIdx.x == 0) safe[b] = wrong ? -1 : static_cast<int>(length);

@@ -150,7 +150,7 @@ def split(tile, B, H, G, P, D, itemsize, lengths, page_table, count):
         row = np.arange(B * G)[:, None] * len(tile.parts) + i
         slots = (row * count + np.arange(count)).ravel()
         stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: left_states(ml, o, n, D))
-        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: read_states(ml, o, n, D))
+        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: read_states(o, n, D))
     traffic = loads.loads() + stores.stores()
     traffic.barriers = blocks * tile.barriers
     return traffic
