@@ -8,7 +8,7 @@ from minikernels.core.shapes import bind, same_dtype
 __all__ = ["checked_lengths", "marked"]
 
 
-def checked_lengths(lengths, q, sizes, place):
+def checked_lengths(lengths, q, sizes, place, marks=False):
     """Return lengths as int32 beside q, and which of them (on a GPU) are not in 0..S; None where that cannot be.
 
     Parameters
@@ -22,6 +22,8 @@ def checked_lengths(lengths, q, sizes, place):
     place : str
         ``cpu`` or ``gpu``. On a GPU looking at lengths would make the host wait: a wrong one becomes 0, and the
         sequence is reported, for `marked`.
+    marks : bool
+        Whether the kernel makes NaN of a wrong length itself: on a GPU it then gets them as they are.
 
     Raises
     ------
@@ -33,6 +35,8 @@ def checked_lengths(lengths, q, sizes, place):
         return np.full_like(q, S, dtype=np.int32, shape=(B,)), None
     bind(q=(q, "BHD"), lengths=(lengths, "B"))
     same_dtype(("int32", "int64"), lengths=lengths)
+    if marks and place == "gpu":
+        return (lengths if lengths.dtype == np.int32 else np.clip(lengths, -1, S + 1).astype(np.int32)), None
     bad = (lengths < 0) | (lengths > S)
     if place == "gpu":
         return np.where(bad, 0, lengths).astype(np.int32), bad

@@ -23,6 +23,7 @@ DECODE = Ladder("gqa", {  # rung -> where its function stands, from the equation
     "v7_mma_group": "raw.launch_v7_mma_group",
     "v8_mma_stream_k": "raw.launch_v8_mma_stream_k",
 }, takes={"v7_mma_group": ("float16",), "v8_mma_stream_k": ("float16",)})
+MARKS = ("v7_mma_group", "v8_mma_stream_k")  # rungs that make NaN of a length out of range themselves
 PREFILL = Ladder("gqa", {
     "reference": "reference.attention",
     "tiled": "tiled.attention",
@@ -149,12 +150,13 @@ def decode(q, k, v, *, lengths=None, scale=None, rung=None):
     sizes = bind(q=(q, "BHD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
     same_dtype(FLOATS, q=q, k=k, v=v)
-    lengths, bad = checked_lengths(lengths, q, sizes, place)
     DECODE.check_place(rung, place)
+    empty = 0 in sizes.values()
+    rung = rung or ("tiled" if empty or place == "cpu" else fastest_on_gpu(q, k, v))
+    lengths, bad = checked_lengths(lengths, q, sizes, place, marks=rung in MARKS and not empty)
     scale = score_scale(scale, sizes["D"])
-    if 0 in sizes.values():
+    if empty:
         return back(marked(np.zeros_like(q), bad), like)
-    rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
     DECODE.check_dtype(rung, q=q)
     o = DECODE.function(rung)(q, k, v, lengths, scale)
     return back(marked(o.astype(q.dtype, copy=False), bad), like)

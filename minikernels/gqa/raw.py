@@ -133,10 +133,11 @@ def launch_v8_mma_stream_k(q, k, v, lengths, scale, blocks=None):
     blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // GROUP_KEYS))
     span = scratch(q, (B, rows, 2), np.int32)
     ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
-    sizes = np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E)
-    main = kernel("v8_mma_stream_k", tile)
-    main[blocks, THREADS, None, tile["SHARED_BYTES"]](q, k, v, lengths, o, span, ml, part, *sizes)
-    kernel("v8_mma_stream_k", tile, "merge_runs")[(rows, B, H), THREADS](lengths, span, ml, part, o, np.int32(G))
+    sizes = np.int32(G), np.int32(S)
+    main, merge = (kernel("v8_mma_stream_k", tile, name) for name in ("v8_mma_stream_k", "merge_runs"))
+    arrays = q, k, v, lengths, o, span, ml, part
+    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, np.int32(B), *sizes, np.float32(scale * LOG2E))
+    merge[(rows, B, H), THREADS](lengths, span, ml, part, o, *sizes)
     return o
 
 

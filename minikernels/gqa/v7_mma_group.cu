@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_mma_group(
   const Rows rows(blockIdx.y);
   const size_t b = blockIdx.z, out = (b * G * R + rows.head) * D;
   const size_t slot = ((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * HEADS;
-  const int length = lengths[b];
+  const int length = checked(lengths[b], S);
   const Share share(length, TILE);
   State s;
   const Cache cache(k, v, b * G + rows.g, S);

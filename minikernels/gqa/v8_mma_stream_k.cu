@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_mma_stream_k(
   extern __shared__ uint4 dynamic[];
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   State s;
-  for (Walk walk(lengths, B, G * BLOCKS); walk.left > 0; walk.advance()) {
+  for (Walk walk(lengths, B, S, G * BLOCKS); walk.left > 0; walk.advance()) {
     const Rows rows(walk.row);
     const size_t out = (static_cast<size_t>(walk.b) * G * R + rows.head) * D;
     const Cache cache(k, v, static_cast<size_t>(walk.b) * G + rows.g, S);
@@ -41,6 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(
     const float2* __restrict__ ml,  // (blocks, 2, HEADS)
     const float* __restrict__ part,  // (blocks, 2, HEADS, D)
     element* __restrict__ o,  // (B, H, D)
-    int G) {
-  merge_cut_rows(lengths, span, ml, part, o, G);
+    int G,
+    int S) {
+  merge_cut_rows(lengths, span, ml, part, o, G, S);
 }

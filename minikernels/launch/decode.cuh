@@ -30,6 +30,9 @@ constexpr int BLOCKS = (R + HEADS - 1) / HEADS;  // blocks that share a key/valu
 static_assert(D * ITEM_BYTES % 16 == 0, "rows are read 16 bytes at a time");
 static_assert(HEADS >= 1 && HEADS <= R, "a block owns heads of one group");
 
+// A length that a cache has no room for becomes -1.
+__device__ inline int checked(int length, int most) { return length < 0 || length > most ? -1 : length; }
+
 // The sum l of no key. A cache marks a sequence that leads out of it by length -1, and all that is made of it is NaN.
 __device__ inline float fresh_sum(int length) { return length < 0 ? __int_as_float(0x7fffffff) : 0.0f; }
 

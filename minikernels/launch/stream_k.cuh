@@ -22,27 +22,29 @@ __device__ inline int sum_up_to_lane(int x) {  // of the lanes 0 .. this one
 // A block's way through its run. Every warp walks for itself: they read the same lengths and need no barrier.
 struct Walk {
   const int* __restrict__ lengths;  // (B,)
-  int B, rows;  // sequences, and rows of each
+  int B, most, rows;  // sequences, keys that each of them has room for, its rows
   int b, length;  // sequence, and its keys
   int row, tile, tiles;  // row of the sequence, its next tile, its tiles
   int left;  // tiles of the run that are still to be absorbed
 
-  __device__ Walk(const int* lengths, int B, int rows) : lengths(lengths), B(B), rows(rows) {
+  __device__ Walk(const int* lengths, int B, int most, int rows) : lengths(lengths), B(B), most(most), rows(rows) {
     const int lane = threadIdx.x % 32;
     int total = 0;
-    for (int first = 0; first < B; first += 32) total += first + lane < B ? tiles_of(lengths[first + lane]) : 0;
+    for (int first = 0; first < B; first += 32) total += tiles_of(first + lane < B ? keys_of(first + lane) : 0);
     total = __shfl_sync(0xffffffff, sum_up_to_lane(total), 31) * rows;
     const int share = (total + gridDim.x - 1) / gridDim.x, place = blockIdx.x * share;
     left = min(share, total - place);
     if (left > 0) find(place);
   }
 
+  __device__ int keys_of(int b) const { return checked(lengths[b], most); }
+
   // Go to tile `place` of the list: to the first sequence whose rows end behind it.
   __device__ void find(int place) {
     const int lane = threadIdx.x % 32;
     int before = 0;  // tiles of one row of each sequence that ends before it
     for (int first = 0;; first += 32) {
-      const int keys = first + lane < B ? lengths[first + lane] : 0, ends = before + sum_up_to_lane(tiles_of(keys));
+      const int keys = first + lane < B ? keys_of(first + lane) : 0, ends = before + sum_up_to_lane(tiles_of(keys));
       const unsigned behind = __ballot_sync(0xffffffff, ends * rows > place);
       const int found = behind ? __ffs(behind) - 1 : 31;
       before = __shfl_sync(0xffffffff, ends, found);
@@ -66,7 +68,7 @@ struct Walk {
     tile = 0;
     if (++row < rows) return;
     row = 0;
-    do length = lengths[++b];
+    do length = keys_of(++b);
     while (length <= 0);
     tiles = tiles_of(length);
   }
@@ -88,11 +90,12 @@ __device__ inline void merge_cut_rows(
     const float2* __restrict__ ml,  // (blocks, 2, HEADS)
     const float* __restrict__ part,  // (blocks, 2, HEADS, D)
     element* __restrict__ o,  // (B, H, D)
-    int G) {
+    int G,
+    int most) {  // keys that a sequence has room for
   const Rows rows(blockIdx.x);
   const int b = blockIdx.y, h = blockIdx.z;
   if (h >= rows.heads) return;
-  const int length = lengths[b];
+  const int length = checked(lengths[b], most);
   const int2 blocks = length > 0 ? span[b * gridDim.x + blockIdx.x] : int2{0, -1};  // a row without tiles is no one's
   if (blocks.x == blocks.y) return;  // one block had the whole row, and wrote it
   merge_states(

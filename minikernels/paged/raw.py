@@ -129,9 +129,9 @@ def launch_v8_stream_k(q, k_pages, v_pages, page_table, lengths, scale, blocks=N
     blocks = min(blocks or multiprocessors() * tile["RESIDENT"], most)
     span = np.empty_like(q, dtype=np.int32, shape=(B, own, 2), order="C")
     ml, part = states(tile, (2, 1, blocks), q)
-    main = kernel("v8_stream_k", tile)
+    main, merge = (kernel("v8_stream_k", tile, name) for name in ("v8_stream_k", "merge_runs"))
     main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, span, ml, part, np.int32(B), *sizes)
-    kernel("v8_stream_k", tile, "merge_runs")[(own, B, tile["HEADS"]), THREADS](arrays[4], span, ml, part, o, sizes[0])
+    merge[(own, B, tile["HEADS"]), THREADS](arrays[4], span, ml, part, o, *sizes[:2])
     return o
 
 

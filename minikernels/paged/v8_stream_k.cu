@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_stream_k(
   extern __shared__ uint4 dynamic[];
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   State s;
-  for (Walk walk(lengths, B, G * BLOCKS); walk.left > 0; walk.advance()) {
+  for (Walk walk(lengths, B, max_pages * P, G * BLOCKS); walk.left > 0; walk.advance()) {
     const Rows rows(walk.row);
     const size_t b = walk.b, out = (b * G * R + rows.head) * D;
     const Cache cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
@@ -42,6 +42,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(
     const float2* __restrict__ ml,  // (blocks, 2, HEADS)
     const float* __restrict__ part,  // (blocks, 2, HEADS, D)
     element* __restrict__ o,  // (B, H, D)
-    int G) {
-  merge_cut_rows(lengths, span, ml, part, o, G);
+    int G,
+    int max_pages) {
+  merge_cut_rows(lengths, span, ml, part, o, G, max_pages * P);
 }
