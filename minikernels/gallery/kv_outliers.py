@@ -3,7 +3,7 @@
 import numpy as np
 
 from minikernels.figures import new_figure
-from minikernels.gallery.look import WHITE_BLUE, panel
+from minikernels.gallery.look import BLUE, WHITE_BLUE, panel
 from minikernels.gallery.plate import Plate, times
 from minikernels.gallery.text import activations
 
@@ -44,12 +44,12 @@ def rms(rounded, x):
 def draw(k, v):
     """Draw both maps on one scale of colour, their channels' means above."""
     figure = new_figure(8.2, 4.6)
-    axes = figure.subplots(2, 2, sharex="col", height_ratios=(1, 2.6))
+    axes = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=(1, 2.6))
     most = float(np.percentile(np.abs(k), 99.5))
     tallest = np.abs(k).mean(axis=0).max()
     for column, (name, x) in enumerate((("keys", k), ("values", v))):
         top, below = axes[:, column]
-        top.bar(range(x.shape[1]), np.abs(x).mean(axis=0), color=WHITE_BLUE(0.66), width=0.8)
+        top.bar(range(x.shape[1]), np.abs(x).mean(axis=0), color=BLUE, width=0.8)
         top.set(ylim=(0, 1.05 * tallest))
         top.tick_params(axis="x", length=0)
         panel(top, f"{name}: mean size of each channel")

@@ -69,4 +69,5 @@ def draw(rate, soft, linear):
         axes.set(xlabel="token s", xticks=[0, 32, 64, 95], yticks=[0, 32, 64, 95])
         panel(axes, heading)
     maps[0].set_ylabel("output t", color=INK)
+    maps[1].set_yticks([])
     return figure

@@ -3,7 +3,7 @@
 from minikernels import catalog
 from minikernels.figures import new_figure
 from minikernels.figures.style import INK
-from minikernels.gallery.look import BLUE, GREY, ORANGE, SKY, by_powers, panel
+from minikernels.gallery.look import BLUE, GREY, ORANGE, SKY, by_powers, panel, plain
 from minikernels.gallery.plate import Plate, joined, times
 from minikernels.gallery.sources import Missing, place, spelled
 from minikernels.linear_attention import schedule
@@ -88,6 +88,7 @@ def draw(spans, chosen, bars):
         axes.set(xscale="log", xlabel="time in ms, shorter is better")
         low = min(ms for _, found in bars for ms in found.values())
         axes.set_xlim(low / 3, 2.2 * max(ms for _, found in bars for ms in found.values()))
+        plain(axes.xaxis)
         axes.tick_params(axis="y", length=0)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         panel(axes, "as measured")

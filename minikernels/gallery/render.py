@@ -9,11 +9,14 @@ from html import escape
 from pathlib import Path
 
 from minikernels.figures.style import METADATA, style
-from minikernels.gallery.dark import darken
+from minikernels.gallery.dark import BACKGROUND, darken, legible
 
 __all__ = ["VARIANTS", "drawn", "png", "replace", "svg", "write"]
 
-VARIANTS = {"": lambda figure: figure, "-dark": darken}  # end of the file's name -> what becomes of the figure
+VARIANTS = {  # end of a file's name -> what becomes of the figure
+    "": lambda figure: legible(figure, "white"),
+    "-dark": lambda figure: legible(darken(figure), BACKGROUND),
+}
 DPI = 200  # twice the 100 points of an inch that a page shows
 
 
@@ -49,7 +52,17 @@ def drawn(plate, variant=""):
         if figure.get_layout_engine() is not None:
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine("none")
+        for axes in figure.axes:
+            hold(axes.xaxis)
+            hold(axes.yaxis)
     return figure
+
+
+def hold(axis):
+    """Keep a linear axis' ticks: how many there is room for depends on the pixels of an inch."""
+    if axis.get_scale() == "linear":
+        low, high = sorted(axis.get_view_interval())
+        axis.set_ticks([place for place in axis.get_ticklocs() if low <= place <= high])
 
 
 def svg(name, plate, figure):

@@ -77,11 +77,13 @@ def draw(points, machine):
         axes.plot([top / slope, right], [top, top], color=INK, linewidth=1.6)
         axes.annotate(f"{one['name']}: {top:,.3g} TFLOP/s", (right, top), (-2, 4), textcoords="offset points",
                       ha="right", fontsize=8.5, color=INK)
+    tracks = {name: found[0][1] * (1 + 0.06 * (-1) ** number)  # aside: two ladders may do the same work on a byte
+              for number, (name, found) in enumerate(points.items()) if name != PATH}
     for number, (name, found) in enumerate(points.items()):
         colour, marker, _ = SERIES[number % len(SERIES)]
-        aside = 1 if name == PATH else 1 + 0.06 * (-1) ** number  # two ladders with the same work a byte
-        axes.plot([x * aside for _, x, _ in found], [y for *_, y in found], color=colour, marker=marker, markersize=6,
-                  linewidth=1.2, linestyle="-" if name == PATH else (0, (1, 1.5)))
+        line = "-" if name == PATH else (0, (1, 1.5))
+        axes.plot([tracks.get(name, x) for _, x, _ in found], [y for *_, y in found], color=colour, marker=marker,
+                  markersize=6, linewidth=1.2, linestyle=line, label="_")
         if name == PATH:
             for i, (rung, x, y) in enumerate(found):
                 crowded = i + 1 < len(found) and found[i + 1][1] < 4 * x and y > 0.4 * found[i + 1][2]
@@ -89,7 +91,9 @@ def draw(points, machine):
                               va="bottom" if crowded else "top", ha="right" if crowded else "left", color=colour,
                               bbox=HALO)
         else:
-            x, side = found[0][1] * aside, -1 if aside < 1 else 1
+            x = tracks[name]
+            crowded = any(x < other < 2 * x for ladder, other in tracks.items() if ladder != name)
+            side = -1 if crowded else 1
             axes.plot([x, x], [low, min(y for *_, y in found)], color=colour, linewidth=0.8, linestyle=(0, (1, 3)))
             axes.annotate(name, (x, low), (side * 4, 4), textcoords="offset points", va="bottom", rotation=90,
                           ha="left" if side > 0 else "right", fontsize=8.5, color=colour)

@@ -70,5 +70,7 @@ def draw(piece, heights, life):
     edges = np.geomspace(life.min(), life.max(), 40)
     axes.hist(life.ravel(), edges, color=BLUE, edgecolor="white", linewidth=0.4)
     axes.set(xscale="log", xlabel="half-life in bytes of text", ylabel="states")
+    axes.set_xticks([0.1, 1, 10, 100, 1000, 10_000], ["0.1", "1", "10", "100", "1k", "10k"])
+    axes.minorticks_off()
     panel(axes, "how long it is kept")
     return figure
