@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,30 +31,28 @@ from minikernels.gallery import (
     time_per_token,
 )
 from minikernels.gallery.sources import Missing, Sources, spelled
+from tests import plates
 
 THUMBNAILS = Path(__file__).parent / "gallery"
 PICTURED = ("flash_loops", "gqa_schedules", "paged_sharing", "paged_waste", "scan_trees")  # no measurement moves them
 SMALL = (96, 64)
-SLOW = ("counts", "flash_memory", "flash_bytes", "scan_layouts")
 
 
 @functools.cache
-def given():
-    """Return what is recorded, and no profiled launches: the SIMT machine would repeat them."""
-    return replace(figures.sources(), counters={})
-
-
-@functools.cache
-def plates():
-    """Return all plates that are quick to make, {name: Plate}, and why others are not there."""
+def drawable():
+    """Return all plates that there is data for, {name: Plate}, and why others are not there."""
     found, lacking = {}, {}
     for name in gallery.NAMES:
-        if name not in SLOW:
-            try:
-                found[name] = gallery.load(name, given())
-            except Missing as missing:
-                lacking[name] = str(missing)
+        try:
+            found[name] = plates.plate(name)
+        except Missing as missing:
+            lacking[name] = str(missing)
     return found, lacking
+
+
+def without(found, name):
+    """Return the plates but one."""
+    return {other: plate for other, plate in found.items() if other != name}
 
 
 def rows(**where):
@@ -68,7 +65,7 @@ def rows(**where):
 
 def lines(name, index=0):
     """Return {label: (xs, ys)} of one axes of a figure as it is drawn."""
-    drawn = gallery.load(name, given()).draw()
+    drawn = plates.plate(name).draw()
     return {line.get_label(): line.get_data() for line in drawn.axes[index].lines}
 
 
@@ -87,7 +84,7 @@ def test_traced_bytes_are_those_of_the_closed_form(rung, monkeypatch):
 
 
 def test_bars_of_a_schedule_are_all_tiles_and_none_overlap():
-    drawn = gallery.load("gqa_schedules", given()).draw()
+    drawn = plates.plate("gqa_schedules").draw()
     wanted = gqa_schedules.HEADS * sum(-(-n // gqa_schedules.BLOCK_S) for n in gqa_schedules.LENGTHS)
     for axes in drawn.axes:
         spans = sorted((bar.get_y(), bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
@@ -109,7 +106,7 @@ def test_recorded_trees_have_the_work_and_depth_of_the_papers(name, work, depth)
 
 def test_quality_points_are_the_recorded_rows():
     recorded = figures.sources().documents["compression"]["rows"]
-    shown = {point for axes in gallery.load("kv_quality", given()).draw().axes for line in axes.lines
+    shown = {point for axes in plates.plate("kv_quality").draw().axes for line in axes.lines
              for point in zip(*map(tuple, line.get_data())) if point[0] > 1}
     assert {(row["bytes"], row["bits_per_byte"]) for row in recorded} <= shown
     assert {kv_quality.short(row["method"]) for row in recorded} == {"", "4 bits", "8 bits"}
@@ -186,7 +183,7 @@ def test_a_case_is_spelled_without_what_a_figure_varies():
 
 def small(name):
     """Return a figure as a small grey picture, by means of its pixels."""
-    picture = imread(io.BytesIO(render.png(render.drawn(plates()[0][name]), 60)))[..., :3].mean(axis=2)
+    picture = imread(io.BytesIO(render.png(render.drawn(plates.plate(name)), 60)))[..., :3].mean(axis=2)
     rows, columns = (np.linspace(0, n, m + 1).astype(int) for n, m in zip(picture.shape, SMALL[::-1]))
     return np.add.reduceat(np.add.reduceat(picture, rows[:-1], 0), columns[:-1], 1) / np.outer(
         np.diff(rows), np.diff(columns))
@@ -203,8 +200,8 @@ def test_picture_looks_as_it_did(name):
 
 
 def test_gallery_shows_every_figure_and_needs_no_other_file():
-    drawn, lacking = plates()
-    lacking = lacking | dict.fromkeys(SLOW, "left out here")
+    drawn, lacking = drawable()
+    drawn, lacking = without(drawn, "linear_speed"), lacking | {"linear_speed": "left out here"}
     svgs = {name: (f"<svg>{name}</svg>", f"<svg>{name} dark</svg>") for name in drawn}
     text = page.page(drawn, lacking, svgs)
     for name in gallery.NAMES:
@@ -219,8 +216,8 @@ def test_gallery_shows_every_figure_and_needs_no_other_file():
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_post_has_everything_that_a_team_starts_from(name):
-    drawn, lacking = plates()
-    lacking = lacking | dict.fromkeys(SLOW, "left out here")
+    drawn, lacking = drawable()
+    drawn, lacking = without(drawn, "linear_speed"), lacking | {"linear_speed": "left out here"}
     text = post.post(name, drawn, lacking, f"../players/{name}.html")
     for figure in gallery.about(name):
         if figure in drawn:
@@ -243,32 +240,22 @@ def run(capsys, *words):
     return end.value.code, *capsys.readouterr()
 
 
-def test_command_draws_what_is_named_and_nothing_by_halves(capsys, tmp_path):
-    code, out, err = run(capsys, "flash_loops", "paged_sharing", "--out", tmp_path / "a", "--json")
+def test_command_draws_what_is_named_and_another_process_the_same_bytes(capsys, tmp_path, root):
+    code, out, err = run(capsys, "flash_loops", "--out", tmp_path / "here", "--json")
     assert (code, err) == (0, "")
     said = json.loads(out)
-    assert [figure["name"] for figure in said["figures"]] == ["flash_loops", "paged_sharing"] and said["missing"] == []
-    ends = ("", "-dark")
-    wanted = {f"{name}{end}{suffix}" for name in ("flash_loops", "paged_sharing") for end in ends
-              for suffix in (".svg", ".png")}
-    assert {path.name for path in (tmp_path / "a").iterdir()} == wanted
-    assert {Path(file).name for figure in said["figures"] for file in figure["files"]} == wanted
-    width = imread(tmp_path / "a" / "flash_loops.png").shape[1]
-    assert width == 2 * 100 * 6.4
-
-
-def test_another_process_draws_the_same_bytes(tmp_path, root):
-    there, here = tmp_path / "there", tmp_path / "here"
-    command = [sys.executable, "-m", "minikernels", "figures", "paged_sharing", "--out", str(there)]
+    assert [figure["name"] for figure in said["figures"]] == ["flash_loops"] and said["missing"] == []
+    here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    assert set(here) == {f"flash_loops{end}{suffix}" for end in ("", "-dark") for suffix in (".svg", ".png")}
+    assert {Path(file).name for file in said["figures"][0]["files"]} == set(here)
+    assert imread(tmp_path / "here" / "flash_loops.png").shape[1] == 2 * 100 * 6.4
+    command = [sys.executable, "-m", "minikernels", "figures", "flash_loops", "--out", str(tmp_path / "there")]
     subprocess.run(command, cwd=root, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "1"})
-    here.mkdir()
-    render.write("paged_sharing", plates()[0]["paged_sharing"], here)
-    one, other = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (there, here))
-    assert one == other and len(one) == 4
+    assert here == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
 
 
 def test_a_technique_has_its_figures_its_post_and_its_player(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures.gallery, "about", lambda name: ["linear_speed", "linear_split"])
+    monkeypatch.setattr(figures.gallery, "about", lambda name: ["linear_speed"])
     code, out, _ = run(capsys, "linear_attention", "--out", tmp_path)
     assert code == 0 and "linear_speed" in out
     post_text = (tmp_path / "blog" / "linear_attention.md").read_text("utf-8")

@@ -7,7 +7,7 @@ from minikernels.gallery.look import GREY, look, name_lines, panel
 from minikernels.gallery.plate import Plate, joined, percent
 
 TECHNIQUES = ("block_sparse",)
-BESIDE = "Gao et al. 2024 (SeerAttention), figures 4 and 5"
+BESIDE = "the recall and perplexity of Gao et al. 2024 (SeerAttention)"
 SHORT = {"mass": "most attention", "gate": "gate, by mass", "gate_max": "gate, by largest", "pooled": "untrained",
          "local": "newest"}
 

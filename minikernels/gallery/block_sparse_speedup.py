@@ -7,7 +7,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing, place, spelled
 
 TECHNIQUES = ("block_sparse",)
-BESIDE = "Gao et al. 2024 (SeerAttention), figure 6"
+BESIDE = "the speed-ups of Gao et al. 2024 (SeerAttention); Dao et al. 2022, figure 2 (right)"
 DENSE = "SDPA flash, dense"
 
 

@@ -92,7 +92,7 @@ def readable(colour, ground):
     """
     away = (0.0, 0.0, 0.0) if contrast("white", ground) < contrast("black", ground) else (1.0, 1.0, 1.0)
     *base, alpha = to_rgba(colour)
-    for share in np.linspace(0, 1, 41):
+    for share in np.linspace(0, 1, 41).tolist():
         mixed = tuple(x + share * (end - x) for x, end in zip(base, away))
         if contrast(mixed, ground) >= CONTRAST:
             break

@@ -7,7 +7,7 @@ from minikernels.gallery.look import by_powers, in_bytes, look, name_lines, pane
 from minikernels.gallery.plate import Plate, joined, percent
 
 TECHNIQUES = ("gqa",)
-BESIDE = "Ainslie et al. 2023, figures 3 and 5"
+BESIDE = "Ainslie et al. 2023 (GQA), figures 3 and 4"
 ITEM = 2  # bytes of a number in the cache: float16
 WORDS = {"aligned": "mean, aligned first", "mean": "mean", "first": "first head", "random": "random heads"}
 

@@ -9,7 +9,7 @@ from minikernels.gallery.plate import Plate, percent
 from minikernels.gallery.sources import Missing, fastest, place, spelled
 
 TECHNIQUES = ("gqa",)
-BESIDE = "Ainslie et al. 2023, figure 6"
+BESIDE = "Ainslie et al. 2023 (GQA), figure 6"
 PEERS = 2  # the fastest, of those that were timed at every G
 
 

@@ -11,7 +11,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing, place, spelled
 
 TECHNIQUES = tuple(catalog.names())
-BESIDE = "Williams et al. 2009 (Roofline); Gholami et al. 2024, figure 2"
+BESIDE = "Williams et al. 2009 (Roofline)"
 PATH = "flash"  # the ladder whose rungs are named one by one: its bytes change from rung to rung
 
 

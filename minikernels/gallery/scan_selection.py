@@ -9,7 +9,7 @@ from minikernels.gallery.plate import Plate
 from minikernels.gallery.text import loaded, sample
 
 TECHNIQUES = ("selective_scan",)
-BESIDE = "Gu and Dao 2023 (Mamba), figure 2"
+BESIDE = "Gu and Dao 2023 (Mamba), figure 2 and section 3.5"
 MODEL, SHOWN, READ = "hybrid", 72, 512
 HALF = np.log(2)
 

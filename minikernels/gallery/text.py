@@ -14,18 +14,22 @@ def loaded(name):
 
 
 @functools.cache
-def sample(length):
-    """Return the first bytes of a module of the standard library that no model was trained on, and its file's name."""
+def file():
+    """Return a file of the standard library that no model was trained on."""
     from minikernels.model.text import modules
 
-    path = modules()["textwrap"][0]
-    return path.read_bytes()[:length], path.name
+    return modules()["textwrap"][0]
+
+
+def sample(length):
+    """Return the first bytes of that file, and its name."""
+    return file().read_bytes()[:length], file().name
 
 
 @functools.cache
 def activations(name, length, layer=-1):
     """Return what one layer of a tiny model computes while it reads, and where that comes from, in words."""
-    tiny, (text, file) = loaded(name), sample(length)
+    tiny, (text, source) = loaded(name), sample(length)
     layer %= len(tiny.config.layers)
-    origin = f"layer {layer} of the tiny model {name}, reading the first {len(text):,} bytes of Python's {file}"
+    origin = f"layer {layer} of the tiny model {name}, reading the first {len(text):,} bytes of Python's {source}"
     return tiny.activations(text, layer), origin
