@@ -51,14 +51,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_mma(
       __syncthreads();  // K, V and, the first time, Q are written before any warp reads them
 
       float score[MTILES][NTILES][4] = {};
-      multiply_keys(score, q_warp, k_smem, lane);
+      multiply_keys<WIDTH, ROW>(score, q_warp, k_smem, lane);
       for (auto& tiles : score)
         for (auto& cells : tiles)
           for (float& cell : cells) cell *= scale_log2e;
       if (n >= partial || (C % BLOCK_S != 0 && keys < BLOCK_S))  // a full block has no cell to hide
         hide(score, place.first + warp * WARP_ROWS, first, stop, S - T, lane);
       rescale(s, score);
-      add_values(s.o, score, v_smem, lane);
+      add_values<ROW>(s.o, score, v_smem, lane);
     }
   }
   cp_async_wait<0>();

@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
     cp_async_commit();
 
     float score[MTILES][NTILES][4] = {};
-    multiply_keys(score, q_warp, k_smem, lane);
+    multiply_keys<WIDTH, ROW>(score, q_warp, k_smem, lane);
     for (auto& row : score)
       for (auto& cells : row)
         for (float& cell : cells) cell *= scale_log2e;
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
       hide(score, place.first + warp * WARP_ROWS, first, stop_of(first, S), S - T, lane);
     }
     rescale(s, score);
-    add_values(s.o, score, k_smem + BLOCK_S * ROW, lane);
+    add_values<ROW>(s.o, score, k_smem + BLOCK_S * ROW, lane);
   }
   cp_async_wait<0>();
   __syncthreads();  // Q is loaded, even where no key was seen, and read before its place is overwritten
