@@ -8,7 +8,8 @@
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; BLOCK_T, BLOCK_S.
 
-#include <cuda_fp16.h>
+#include "launch/softmax.cuh"
+#include "launch/tile_products.cuh"
 
 constexpr int WARPS = 4;
 constexpr int THREADS = 32 * WARPS;
@@ -23,60 +24,8 @@ static_assert(D >= 8 && D % 8 == 0, "rows of D float16 are read 16 bytes at a ti
 static_assert(BLOCK_T % (16 * WARPS) == 0, "every warp owns whole 16-row tiles");
 static_assert(BLOCK_S % 16 == 0, "P V takes 16 keys a step");
 
-// PTX ISA 9.7.14.5.15: four 8x8 matrices of 16-bit numbers; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ void ldmatrix_x4(unsigned (&r)[4], const __half* row) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-
-// The same, each matrix transposed.
-__device__ void ldmatrix_x4_trans(unsigned (&r)[4], const __half* row) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-
-// PTX ISA 9.7.14.5.8: c += a b; a 16x16 by rows, b 16x8 by columns, float16; c 16x8, float32. Lane l holds
-// c[l / 4, 2 * (l % 4) + {0, 1}] in c[0], c[1], and the same columns of row l / 4 + 8 in c[2], c[3].
-__device__ void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// PTX ISA 9.7.3.21: 2 to the x by the special-function unit; exp2f adds steps for results below 2^-126, which become 0.
-__device__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ float minus_infinity() { return __int_as_float(0xff800000); }
-
 // How many keys row t sees: a prefix. Bottom right aligned, so negative where T > S and t sees none.
 __device__ int keys_seen(int t, int T, int S) { return CAUSAL ? min(S, t + 1 + S - T) : S; }
-
-__device__ float quad_max(float x) {  // over the 4 lanes that share a row
-  x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
-}
-
-__device__ float quad_sum(float x) {
-  x += __shfl_xor_sync(0xffffffff, x, 1);
-  return x + __shfl_xor_sync(0xffffffff, x, 2);
-}
-
-__device__ unsigned pack(float low, float high) {  // two float16, the lower column in the lower half
-  const __half2 both = __floats2half2_rn(low, high);
-  return reinterpret_cast<const unsigned&>(both);
-}
 
 // Copy `rows` rows to shared memory. Rows up to COUNT become 0: 0 * V must not be NaN.
 template <int COUNT>
@@ -102,55 +51,6 @@ __device__ void clear_padding(__half* tile, int count) {  // (count, ROW)
     for (int row = threadIdx.x; row < count; row += THREADS) *reinterpret_cast<uint4*>(tile + row * ROW + D) = {};
 }
 
-// score = Q K^T: the warp's rows against all BLOCK_S keys.
-__device__ void multiply_keys(
-    float (&score)[MTILES][NTILES][4],
-    const __half* q_smem,  // (16 * MTILES, ROW), the warp's rows
-    const __half* k_smem,  // (BLOCK_S, ROW)
-    int lane) {
-  // Where lane l stands in four 8x8 matrices: of Q, rows 0-7 then 8-15, then the next 8 columns; of K, columns first.
-  const __half* q_lane = q_smem + lane % 16 * ROW + lane / 16 * 8;
-  const __half* k_lane = k_smem + (lane / 16 * 8 + lane % 8) * ROW + lane / 8 % 2 * 8;
-#pragma unroll
-  for (int d = 0; d < WIDTH; d += 16) {
-    unsigned q[MTILES][4];
-    for (int i = 0; i < MTILES; i++) ldmatrix_x4(q[i], q_lane + 16 * i * ROW + d);
-#pragma unroll
-    for (int n = 0; n < NTILES; n += 2) {
-      unsigned k[4];
-      ldmatrix_x4(k, k_lane + n * 8 * ROW + d);
-      for (int i = 0; i < MTILES; i++) {
-        mma_m16n8k16(score[i][n], q[i], k[0], k[1]);
-        mma_m16n8k16(score[i][n + 1], q[i], k[2], k[3]);
-      }
-    }
-  }
-}
-
-// o += P V, P taken from the registers in which the scores were computed.
-__device__ void add_values(
-    float (&o)[MTILES][DTILES][4],
-    const float (&p)[MTILES][NTILES][4],
-    const __half* v_smem,  // (BLOCK_S, ROW)
-    int lane) {
-  const __half* v_lane = v_smem + lane % 16 * ROW + lane / 16 * 8;  // keys 0-7, 8-15, then the next 8 columns
-#pragma unroll
-  for (int n = 0; n < NTILES; n += 2) {
-    unsigned a[MTILES][4];
-    for (int i = 0; i < MTILES; i++)
-      for (int r = 0; r < 4; r++) a[i][r] = pack(p[i][n + r / 2][r % 2 * 2], p[i][n + r / 2][r % 2 * 2 + 1]);
-#pragma unroll
-    for (int c = 0; c < DTILES; c += 2) {
-      unsigned v[4];
-      ldmatrix_x4_trans(v, v_lane + n * 8 * ROW + c * 8);
-      for (int i = 0; i < MTILES; i++) {
-        mma_m16n8k16(o[i][c], a[i], v[0], v[1]);
-        mma_m16n8k16(o[i][c + 1], a[i], v[2], v[3]);
-      }
-    }
-  }
-}
-
 // Turn the scores of one row of the thread (half 0: row l / 4, half 1: row l / 4 + 8) into p; rescale its sums.
 __device__ void absorb_row(
     float (&score)[NTILES][4],
@@ -162,8 +62,7 @@ __device__ void absorb_row(
   for (auto& cell : score)
     for (int e = 2 * half; e < 2 * half + 2; e++) m_new = fmaxf(m_new, cell[e]);
   m_new = quad_max(m_new);
-  const float shift = m_new == minus_infinity() ? 0.0f : m_new;  // a row that has seen no key: no inf - inf
-  const float alpha = exp2_approx(m - shift);
+  const float shift = base(m_new), alpha = exp2_approx(m - shift);
   l *= alpha;
   for (auto& cell : score)
     for (int e = 2 * half; e < 2 * half + 2; e++) l += cell[e] = exp2_approx(cell[e] - shift);
@@ -250,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) v5_mma(
     __syncthreads();  // K, V and, the first time, Q are written before any warp reads them
 
     float score[MTILES][NTILES][4] = {};
-    multiply_keys(score, q_smem, k_smem, lane);
+    multiply_keys<WIDTH, ROW>(score, q_smem, k_smem, lane);
     for (auto& tiles : score)
       for (auto& cells : tiles)
         for (float& cell : cells) cell *= scale_log2e;
@@ -258,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) v5_mma(
       mask_scores(score, first_row, first, T, S, lane);
     for (int i = 0; i < MTILES; i++)
       for (int half = 0; half < 2; half++) absorb_row(score[i], o_reg[i], m[i][half], l[i][half], half);
-    add_values(o_reg, score, v_smem, lane);
+    add_values<ROW>(o_reg, score, v_smem, lane);
   }
 
   float factor[MTILES][2];
