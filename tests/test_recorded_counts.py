@@ -25,6 +25,12 @@ COMPILED_OTHERWISE = {  # the compiler moved loads, so that the GPU ran another 
 IDLE = "a warp without a group of tokens never reads the length: one in each of the 6 blocks"
 COMPILED_OTHERWISE |= {f"kv_compression-v2_folded_scales-B3-{sizes}": IDLE for sizes in (
     "H8-G2-S150-D64-float32", "H8-G2-S150-D64-float16", "H12-G2-S150-D128-float16")}
+PEELED = "unrolling peels off a step of 8 threads, which then run ahead of their warp, as in flash's v2_tiled"
+COMPILED_OTHERWISE |= {f"block_sparse-{rung}-B1-H2-G1-T100-S150-D40-float16-causal": PEELED for rung in (
+    "v1_masked_dense", "v2_skip_test", "v3_block_lists", "v4_full_partial")}
+UNASKED = "the one block row whose list is empty never reads how many of its blocks are full"
+COMPILED_OTHERWISE |= {f"block_sparse-v4_full_partial-B1-H2-G1-T100-S150-D64-{dtype}-causal": UNASKED
+                       for dtype in ("float32", "float16")}
 ASYNCHRONOUS = {  # rungs whose q, k and v come by cp.async
     "linear_attention": ("v3_mma_chunk", "v4_split_along_time"),
     "block_sparse": ("v5_mma", "v6_async"),
