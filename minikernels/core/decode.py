@@ -95,9 +95,9 @@ def group_tile(R, D, limit):
     Examples
     --------
     >>> group_tile(40, 128, 227 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 3, 'SHARED_BYTES': 110976}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 93312}
     >>> group_tile(4, 128, 99 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 71808}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 88960}
     """
     tile = {"D": D, "ITEM_BYTES": 2, "R": R, "HEADS": -(-R // -(-R // GROUP_HEADS))}
     for resident in (2, 1):
@@ -110,11 +110,11 @@ def group_tile(R, D, limit):
 
 
 def group_bytes(heads, D, stages):
-    """Return the bytes of shared memory of a block: the queries, and the ring, or the warps' states in its place.
+    """Return the bytes of shared memory of a block: the queries, the ring, and the warps' states.
 
-    >>> group_bytes(32, 128, 3)
-    113152
+    >>> group_bytes(32, 128, 2)
+    95488
     """
     row = ((D + 15) // 16 * 16 + 8) * 2
     ring, states = WARPS * stages * 2 * KEYS * row, WARPS * 8 * 4 * (2 + D + 4)
-    return -(-heads // 8) * 8 * row + -(-max(ring, states) // 16) * 16
+    return -(-heads // 8) * 8 * row + ring + states

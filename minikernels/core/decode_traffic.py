@@ -25,7 +25,7 @@ class GroupTile:
         told = group_tile(R, D, limit)
         self.D, self.size, self.chunks, self.held = D, D * 2, D * 2 // CHUNK, told["HEADS"]
         self.parts = [min(self.held, R - first) for first in range(0, R, self.held)]
-        self.resident, self.barriers = told["RESIDENT"], 2 + 2 * -(-self.held // 8)  # of a piece of a row
+        self.resident, self.barriers = told["RESIDENT"], 2 * -(-self.held // 8)  # of a piece of a row; and one at first
 
     def query(self, first, held):
         """Return the cost of `held` query rows, read once a piece; rows of an odd number of chunks are padded."""
@@ -162,6 +162,6 @@ def walked(plan, lengths, H):
     claims = 0
     for work in filter(None, plan):
         b, end = work[0][0], work[-1][0]
-        loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(end - b)
+        loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(2 * (end - b))  # also to copy ahead
         claims += sum((first == 0) + (first + n == tiles[b]) for b, _, first, n in work)
     return loads, Access(1, 1, INT).times(claims)

@@ -8,6 +8,7 @@ struct Cache {
   const element* __restrict__ k;  // (S, D), of head [b, g]
   const element* __restrict__ v;
 
+  Cache() = default;
   __device__ Cache(const element* k, const element* v, size_t head, int S) : k(k + head * S * D), v(v + head * S * D) {}
 
   template <int count, int stride>
@@ -20,4 +21,10 @@ struct Cache {
   __device__ size_t place(const Found<count, stride>&, int, int s) const {
     return static_cast<size_t>(s) * D;
   }
+};
+
+struct Store {  // of all heads
+  const element *k, *v;  // (B, G, S, D)
+  int G, S;
+  __device__ Cache cache(int b, int g) const { return {k, v, static_cast<size_t>(b) * G + g, S}; }
 };

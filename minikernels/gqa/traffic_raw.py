@@ -160,7 +160,7 @@ def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=M
         left, read = states(B * G, tile.parts, D, count)
         left += heads_of(B * H, D, itemsize)
     traffic = (loads + read).loads() + left.stores()
-    traffic.barriers = rows_here * count * tile.barriers
+    traffic.barriers = rows_here * count * (1 + tile.barriers)
     return traffic
 
 
@@ -177,7 +177,7 @@ def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocesso
         loads += tile.query(head * tile.size, held)
     found, claims = walked(plan, lengths, H)
     traffic = (loads + read + found).loads() + (left + claims).stores()
-    traffic.barriers = tile.barriers * sum(map(len, plan))
+    traffic.barriers = sum(1 + tile.barriers * len(work) for work in plan if work)
     return traffic
 
 

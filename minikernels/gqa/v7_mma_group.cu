@@ -19,17 +19,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_mma_group(
     int G,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  extern __shared__ uint4 dynamic[];
-  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
-  const Rows rows(blockIdx.y);
-  const size_t b = blockIdx.z, out = (b * G * R + rows.head) * D;
-  const size_t slot = ((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * HEADS;
-  const int length = checked(lengths[b], S);
-  const Share share(length, TILE);
-  State s;
-  const Cache cache(k, v, b * G + rows.g, S);
-  absorb_row(s, shared, cache, q + out, rows.heads, length, share.begin, share.end, scale_log2e);
-  write_rows(o + out, ml + slot, part + slot * D, shared, s, rows.heads, gridDim.x == 1);
+  decode(q, o, ml, part, Store{k, v, G, S}, OneShare(checked(lengths[blockIdx.z], S)), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(

@@ -21,18 +21,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_mma_stream_k(
     int G,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  extern __shared__ uint4 dynamic[];
-  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
-  State s;
-  for (Walk walk(lengths, B, S, G * BLOCKS); walk.left > 0; walk.advance()) {
-    const Rows rows(walk.row);
-    const size_t out = (static_cast<size_t>(walk.b) * G * R + rows.head) * D;
-    const Cache cache(k, v, static_cast<size_t>(walk.b) * G + rows.g, S);
-    const int end = min(walk.length, (walk.tile + walk.taken()) * TILE);
-    absorb_row(s, shared, cache, q + out, rows.heads, walk.length, walk.tile * TILE, end, scale_log2e);
-    const size_t slot = claim(span, walk) * HEADS;
-    write_rows(o + out, ml + slot, part + slot * D, shared, s, rows.heads, walk.taken() == walk.tiles);
-  }
+  decode(q, o, ml, part, Store{k, v, G, S}, Walk(lengths, span, B, G * BLOCKS, S), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(

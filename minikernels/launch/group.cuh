@@ -2,8 +2,14 @@
 //
 // Scores are K Q^T (keys x heads), the output is V^T P^T (columns x heads), so that K and V are the left operand, 16
 // rows high, and 8 heads fill what 16 keys are multiplied with. Every warp has a ring of STAGES steps of 16 keys in
-// shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, and no warp
-// waits for another before the keys are done. What a technique's struct Cache must have stands in absorb.cuh.
+// shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, also those
+// of the next row while this one's states are merged. No warp waits for another before a row is done.
+// What a technique's struct Cache must have stands in absorb.cuh; its struct Store has cache(b, g), where the keys of one
+// key/value head of one sequence lie. Which keys a block takes, a struct Route says, piece by piece of a row:
+//   more(), advance()         whether there is a piece, and the way to the next
+//   b, row, length            its sequence, which of that one's rows, keys of the sequence
+//   begin(), end()            the piece's keys
+//   whole(), claim()          whether it is the whole row; the slot that its states are left in if not
 //
 // Constants, by -D: those of decode.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; STAGES; SHARED_BYTES
 // of a block; RESIDENT blocks of a multiprocessor.
@@ -30,12 +36,8 @@ struct alignas(16) Step {  // 16 keys and values
 
 struct alignas(16) Shared {
   __half q[TILES * 8][ROW];
-  union {
-    Step ring[WARPS][STAGES];
-    struct {  // the states of the warps, a tile of heads at a time, when the ring has done its work
-      float m[WARPS][8], l[WARPS][8], o[WARPS][8][OUT_ROW];
-    };
-  };
+  Step ring[WARPS][STAGES];
+  float m[WARPS][8], l[WARPS][8], o[WARPS][8][OUT_ROW];  // the states of the warps, a tile of heads at a time
 };
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for as much");
@@ -71,27 +73,35 @@ __device__ inline void clear_padding(Shared& shared) {
       *reinterpret_cast<uint4*>(&shared.ring[i / STEP / STAGES][i / STEP % STAGES].k[i % STEP][D]) = uint4{};
 }
 
-__device__ inline void load_queries(Shared& shared, const element* __restrict__ q, int heads) {  // q (heads, D)
-  constexpr int WIDE = WIDTH / 8;
-  for (int i = threadIdx.x; i < TILES * 8 * WIDE; i += THREADS) {
-    const int h = i / WIDE, c = i % WIDE;
-    const bool held = h < heads && c < CHUNKS;
-    *reinterpret_cast<uint4*>(&shared.q[h][c * 8]) = held ? reinterpret_cast<const uint4*>(q + h * D)[c] : uint4{};
-  }
-}
+struct Queries {  // a thread's share of a row's queries, on its way from HBM to shared memory
+  static constexpr int WIDE = WIDTH / 8, COUNT = (TILES * 8 * WIDE + THREADS - 1) / THREADS;
+  uint4 chunk[COUNT];
 
-// Start copying 16 keys and values, of which those before `end` are there; the others become 0.
-template <class Cache>
-__device__ void start_copies(Step& step, const Cache& cache, size_t place, int first, int end) {
-  const int lane = threadIdx.x % 32;
+  __device__ Queries(const element* __restrict__ q, int heads) {  // q (heads, D)
 #pragma unroll
-  for (int i = lane; i < (CHUNKS + 1) / 2 * 32; i += 32) {
+    for (int n = 0; n < COUNT; n++) {
+      const int i = threadIdx.x + n * THREADS, h = i / WIDE, c = i % WIDE;
+      chunk[n] = h < heads && c < CHUNKS ? reinterpret_cast<const uint4*>(q + h * D)[c] : uint4{};
+    }
+  }
+
+  __device__ void store(Shared& shared) const {
+#pragma unroll
+    for (int n = 0; n < COUNT; n++) {
+      const int i = threadIdx.x + n * THREADS;
+      if (i < TILES * 8 * WIDE) *reinterpret_cast<uint4*>(&shared.q[i / WIDE][i % WIDE * 8]) = chunk[n];
+    }
+  }
+};
+
+// Start copying 16 rows of K, or of V, of which those of keys before `end` are there; the others become 0.
+__device__ inline void start_copies(
+    __half (&rows)[STEP][ROW], const element* __restrict__ source, size_t place, int first, int end) {
+#pragma unroll
+  for (int i = threadIdx.x % 32; i < (CHUNKS + 1) / 2 * 32; i += 32) {
     const int row = i / CHUNKS % STEP, c = i % CHUNKS * 8;
     const size_t from = __shfl_sync(0xffffffff, place, row) + c;  // lane `row` knows where that key is
-    if (CHUNKS % 2 == 1 && i >= STEP * CHUNKS) continue;
-    const int bytes = first + row < end ? 16 : 0;
-    cp_async_16(&step.k[row][c], cache.k + from, bytes);
-    cp_async_16(&step.v[row][c], cache.v + from, bytes);
+    if (CHUNKS % 2 == 0 || i < STEP * CHUNKS) cp_async_16(&rows[row][c], source + from, first + row < end ? 16 : 0);
   }
 }
 
@@ -150,34 +160,49 @@ __device__ inline void add_values(State& s, const Step& step, const unsigned (&b
   }
 }
 
-// The warp's way through the keys begin .. end - 1, 16 of every TILE: what it copies, and where the next of it lies.
-template <class Cache>
+// What the warp copies: 16 keys of every TILE of each piece of the route, ahead of those that it multiplies.
+template <class Store, class Route>
 struct Copies {
-  const Cache& cache;
+  using Cache = decltype(Store().cache(0, 0));
+  const Store& store;
+  Route route;
+  Cache cache;
   typename Cache::template Found<1, STEP> found;  // where the lane's key of the next step lies
   int first, end, stage;
-  __device__ Copies(const Cache& cache, int begin, int end)
-      : cache(cache), first(begin + threadIdx.x / 32 * STEP), end(end), stage(0) {
-    look_up();
+
+  __device__ Copies(const Store& store, const Route& start) : store(store), route(start), stage(0) { enter(); }
+
+  // Go to the warp's first step of this piece, or of the next that has one.
+  __device__ void enter() {
+    for (; route.more(); route.advance()) {
+      first = route.begin() + threadIdx.x / 32 * STEP, end = route.end();
+      if (first >= end) continue;
+      cache = store.cache(route.b, Rows(route.row).g);
+      return look_up();
+    }
   }
   __device__ int key() const { return first + threadIdx.x % STEP; }
   __device__ void look_up() { cache.look_up(found, key(), end); }
 
   // Start the next step's copies, if there is one; either way a group is closed, so that groups can be counted.
   __device__ void start(Step (&ring)[STAGES]) {
-    if (first < end) start_copies(ring[stage], cache, cache.place(found, 0, key()), first, end);
+    if (route.more()) {
+      const size_t place = cache.place(found, 0, key());
+      start_copies(ring[stage].k, cache.k, place, first, end);
+      start_copies(ring[stage].v, cache.v, place, first, end);
+      stage = (stage + 1) % STAGES;
+      first += TILE;
+      if (first < end) look_up();  // a step ahead: no copy waits for the table
+      else route.advance(), enter();
+    }
     cp_async_commit();
-    first += TILE;
-    stage = (stage + 1) % STAGES;
-    look_up();  // a step ahead: no copy waits for the table
   }
 };
 
-// Absorb the keys begin .. end - 1; the block must be done with the ring, and have written the queries.
-template <class Cache>
-__device__ void absorb(State& s, Shared& shared, Copies<Cache>& copies, int begin, int end, float scale_log2e) {
+// Absorb the warp's keys of begin .. end - 1; the block must have written the queries.
+template <class Copies>
+__device__ void absorb(State& s, Shared& shared, Copies& copies, int& stage, int begin, int end, float scale_log2e) {
   Step(&ring)[STAGES] = shared.ring[threadIdx.x / 32];
-  int stage = 0;
   for (int first = begin + threadIdx.x / 32 * STEP; first < end; first += TILE) {
     copies.start(ring);  // into the step that was multiplied last
     cp_async_wait<STAGES - 1>();
@@ -196,7 +221,6 @@ __device__ void absorb(State& s, Shared& shared, Copies<Cache>& copies, int begi
 // Put the warps' states of one tile of heads into shared memory.
 __device__ inline void gather(Shared& shared, const State& s, int tile) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
-  __syncthreads();  // every warp is done with its ring, or every thread with the tile before
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     const float l = over_keys_sum(s.l[tile][h]);
@@ -209,10 +233,10 @@ __device__ inline void gather(Shared& shared, const State& s, int tile) {
       if (d < D) shared.o[warp][head + i % 2][d] = s.o[tile][n][i];
     }
   }
-  __syncthreads();  // all warps' states are written before any thread reads them
 }
 
-// Merge the warps' states and write them: as output where `whole`, as a state to be merged where not.
+// Merge the warps' states of a piece of a row and write them: as output of a whole row, else as a state to be merged.
+// The queries of the next row take the place of this one's meanwhile.
 __device__ inline void write_rows(
     element* __restrict__ o,  // (heads, D)
     float2* __restrict__ ml,  // (HEADS,)
@@ -220,10 +244,14 @@ __device__ inline void write_rows(
     Shared& shared,
     const State& s,
     int heads,
-    bool whole) {
+    bool whole,
+    const Queries& next) {
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
+    __syncthreads();  // every warp has multiplied its last key, and every thread read the tile before
+    if (tile == 0) next.store(shared);
     gather(shared, s, tile);
+    __syncthreads();  // all warps' states, and the queries, are written before any thread reads them
     for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * D; i += THREADS) {
       const int h = i / D, d = i % D, place = 8 * tile * D + i;
       Merged all = {minus_infinity(), 0.0f, 0.0f};
@@ -238,24 +266,50 @@ __device__ inline void write_rows(
   }
 }
 
-// Absorb the keys begin .. end - 1 of one row, from nothing.
-template <class Cache>
-__device__ void absorb_row(
-    State& s,
-    Shared& shared,
-    const Cache& cache,
-    const element* __restrict__ q,  // (heads, D)
-    int heads,
-    int length,
-    int begin,
-    int end,
+// Attend from all rows of the route to their keys in it.
+template <class Store, class Route>
+__device__ void decode(
+    const element* __restrict__ q,  // (B, H, D)
+    element* __restrict__ o,  // (B, H, D), written where a piece is a whole row
+    float2* __restrict__ ml,  // (slots, HEADS), written where it is not
+    float* __restrict__ part,  // (slots, HEADS, D)
+    const Store& store,
+    Route route,
     float scale_log2e) {
-  Copies<Cache> copies(cache, begin, end);
-  __syncthreads();  // every thread is done with the states of the row before, whose place the ring takes
-  clear_padding(shared);
+  extern __shared__ uint4 dynamic[];
+  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
+  const auto row = [&](const Route& at) { return static_cast<size_t>(at.b) * store.G * R + Rows(at.row).head; };
+  if (!route.more()) return;
+  Copies<Store, Route> copies(store, route);
   for (int n = 0; n < STAGES - 1; n++) copies.start(shared.ring[threadIdx.x / 32]);
-  load_queries(shared, q, heads);
-  clear(s, length);
+  clear_padding(shared);
+  Queries(q + row(route) * D, Rows(route.row).heads).store(shared);
   __syncthreads();  // all queries and all padding are written before any warp multiplies them
-  absorb(s, shared, copies, begin, end, scale_log2e);
+  for (int stage = 0; route.more();) {
+    State s;
+    clear(s, route.length);
+    absorb(s, shared, copies, stage, route.begin(), route.end(), scale_log2e);
+    const size_t out = row(route) * D, slot = static_cast<size_t>(route.claim()) * HEADS;
+    const int heads = Rows(route.row).heads;
+    const bool whole = route.whole();
+    route.advance();
+    const Queries next(q + row(route) * D, route.more() ? Rows(route.row).heads : 0);
+    write_rows(o + out, ml + slot, part + slot * D, shared, s, heads, whole, next);
+  }
 }
+
+// The route of a block of a grid (shares, rows, B): one of the equal shares of a sequence.
+struct OneShare {
+  int b, row, length;
+  Share share;
+  bool ahead;
+
+  __device__ explicit OneShare(int length)
+      : b(blockIdx.z), row(blockIdx.y), length(length), share(length, TILE), ahead(true) {}
+  __device__ bool more() const { return ahead; }
+  __device__ void advance() { ahead = false; }
+  __device__ int begin() const { return share.begin; }
+  __device__ int end() const { return share.end; }
+  __device__ bool whole() const { return gridDim.x == 1; }
+  __device__ int claim() const { return (b * gridDim.y + row) * gridDim.x + blockIdx.x; }
+};

@@ -22,12 +22,14 @@ __device__ inline int sum_up_to_lane(int x) {  // of the lanes 0 .. this one
 // A block's way through its run. Every warp walks for itself: they read the same lengths and need no barrier.
 struct Walk {
   const int* __restrict__ lengths;  // (B,)
-  int B, most, rows;  // sequences, keys that each of them has room for, its rows
+  int2* __restrict__ span;  // (B, rows): blocks that have a row's first tile and its last
+  int B, rows, most;  // sequences, rows of each, keys that it has room for
   int b, length;  // sequence, and its keys
   int row, tile, tiles;  // row of the sequence, its next tile, its tiles
   int left;  // tiles of the run that are still to be absorbed
 
-  __device__ Walk(const int* lengths, int B, int most, int rows) : lengths(lengths), B(B), most(most), rows(rows) {
+  __device__ Walk(const int* lengths, int2* span, int B, int rows, int most)
+      : lengths(lengths), span(span), B(B), rows(rows), most(most) {
     const int lane = threadIdx.x % 32;
     int total = 0;
     for (int first = 0; first < B; first += 32) total += tiles_of(first + lane < B ? keys_of(first + lane) : 0);
@@ -59,6 +61,10 @@ struct Walk {
   }
 
   __device__ int taken() const { return min(left, tiles - tile); }  // tiles of this row that are in the run
+  __device__ bool more() const { return left > 0; }
+  __device__ int begin() const { return tile * TILE; }
+  __device__ int end() const { return min(length, (tile + taken()) * TILE); }
+  __device__ bool whole() const { return taken() == tiles; }
 
   __device__ void advance() {
     const int done = taken();
@@ -72,16 +78,16 @@ struct Walk {
     while (length <= 0);
     tiles = tiles_of(length);
   }
-};
 
-// Say who has the row's first tile and who its last; return the slot of this block's state of it: 2 a block, for a row
-// begun by another and one left to others.
-__device__ inline int claim(int2* __restrict__ span, const Walk& walk) {  // span (B, rows)
-  int2& mine = span[walk.b * walk.rows + walk.row];
-  if (threadIdx.x == 0 && walk.tile == 0) mine.x = blockIdx.x;
-  if (threadIdx.x == 0 && walk.tile + walk.taken() == walk.tiles) mine.y = blockIdx.x;
-  return 2 * blockIdx.x + (walk.tile == 0);
-}
+  // Say who has the row's first tile and who its last; return the slot of this block's state of it: 2 a block, for a
+  // row begun by another and one left to others.
+  __device__ int claim() const {
+    int2& mine = span[b * rows + row];
+    if (threadIdx.x == 0 && tile == 0) mine.x = blockIdx.x;
+    if (threadIdx.x == 0 && tile + taken() == tiles) mine.y = blockIdx.x;
+    return 2 * blockIdx.x + (tile == 0);
+  }
+};
 
 // Merge the states of the rows that a cut goes through; a block of the grid (rows, B, HEADS) owns one query head.
 __device__ inline void merge_cut_rows(

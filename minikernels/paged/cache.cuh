@@ -14,6 +14,7 @@ struct Cache {
   const int* __restrict__ table;  // (max_pages,), the sequence's row
   int token;  // elements from a token to the next one of its page
 
+  Cache() = default;
   __device__ Cache(const element* k_pages, const element* v_pages, const int* row, int g, int G)
       : k(k_pages + g * D), v(v_pages + g * D), table(row), token(G * D) {}
 
@@ -35,5 +36,14 @@ struct Cache {
   template <int count, int stride>
   __device__ size_t place(const Found<count, stride>& found, int u, int s) const {
     return place(found.page[found.PAGES == 1 ? 0 : u], s);
+  }
+};
+
+struct Store {  // of all sequences and heads
+  const element *k_pages, *v_pages;  // (pages, P, G, D)
+  const int* page_table;  // (B, max_pages)
+  int G, max_pages;
+  __device__ Cache cache(int b, int g) const {
+    return {k_pages, v_pages, page_table + static_cast<size_t>(b) * max_pages, g, G};
   }
 };

@@ -119,6 +119,7 @@ class GroupTile(decode_traffic.GroupTile):
     def __init__(self, R, P, D, itemsize):
         super().__init__(R, D)
         self.P = P
+        self.barriers += 1
 
     def readers(self, length, count):
         """As above: once by each block."""
@@ -213,5 +214,5 @@ def v8_stream_k(B, H, G, P, D, itemsize, lengths, page_table, blocks=None, multi
         loads += tile.query(head * tile.size, held)
     found, claims = walked(plan, lengths, H)
     traffic = (loads + read + found).loads() + (left + claims).stores()
-    traffic.barriers = tile.barriers * sum(map(len, plan))
+    traffic.barriers = sum(1 + (tile.barriers - 1) * len(work) for work in plan if work)
     return traffic

@@ -20,17 +20,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_async_ring(
     int G,
     int max_pages,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  extern __shared__ uint4 dynamic[];
-  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
-  const Rows rows(blockIdx.y);
-  const size_t b = blockIdx.z, out = (b * G * R + rows.head) * D;
-  const size_t slot = ((b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * HEADS;
-  const int length = lengths[b];
-  const Share share(length, TILE);
-  State s;
-  const Cache cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G);
-  absorb_row(s, shared, cache, q + out, rows.heads, length, share.begin, share.end, scale_log2e);
-  write_rows(o + out, ml + slot, part + slot * D, shared, s, rows.heads, gridDim.x == 1);
+  decode(q, o, ml, part, Store{k_pages, v_pages, page_table, G, max_pages}, OneShare(lengths[blockIdx.z]), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
