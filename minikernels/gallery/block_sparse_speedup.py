@@ -65,7 +65,7 @@ def draw(lines, densities):
     axes.set(xlim=(0.93, 1.1 * ends[-1]), ylim=(min(low, 1) / 1.25, 1.25 * ends[-1]))
     axes.set_xticks(ends, [f"{x:.3g}" for x in ends])
     plain(axes.yaxis)
-    axes.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if low / 1.25 < y < 1.25 * ends[-1]])
+    axes.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if min(low, 1) / 1.25 < y < 1.25 * ends[-1]])
     axes.minorticks_off()
     axes.grid(axis="y")
     figure.draw_without_rendering()

@@ -9,7 +9,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 TECHNIQUES = ("gqa",)
 BESIDE = "Ainslie et al. 2023 (GQA), figures 3 and 4"
 ITEM = 2  # bytes of a number in the cache: float16
-WORDS = {"aligned": "mean, aligned first", "mean": "mean", "first": "first head", "random": "random heads"}
+WORDS = {"aligned": "aligned, then mean", "mean": "mean", "first": "first head", "random": "random heads"}
 
 
 def plate(sources):

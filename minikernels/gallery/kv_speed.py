@@ -66,7 +66,8 @@ def draw(bars, promised):
         axes.barh([y + offset for y, _ in known], [x - 1 for _, x in known], 0.33, left=1, edgecolor="white",
                   label=f"{bits} bits", **looks[bits])
         for y, x in known:
-            axes.annotate(f"{x:.2g}", (x, y + offset), (4 if x > 1 else -4, 0), textcoords="offset points", va="center",
+            text = f"{x:.2f}" if x >= 0.1 else f"{x:.2g}"
+            axes.annotate(text, (x, y + offset), (4 if x > 1 else -4, 0), textcoords="offset points", va="center",
                           ha="left" if x > 1 else "right", fontsize=8, color=INK, bbox=HALO)
         axes.axvline(promised[bits], color=looks[bits]["color"], linewidth=1.4, linestyle=(0, (4, 3)), zorder=0)
         axes.annotate(f"promised\n{promised[bits]:.2f}", (promised[bits], len(bars) - 0.45),

@@ -11,6 +11,7 @@ TECHNIQUES = ("paged",)
 BESIDE = "Kwon et al. 2023 (PagedAttention), figure 18"
 SLOTS, COUNT, RATE, STEPS = 15_700, 300, 0.5, 600
 PAGES = (1, 4, 16, 64, 128, 256)
+MARKED = (1, 4, 16, 64, 256)  # of those, with room for their names
 USUAL = 16
 
 
@@ -78,7 +79,7 @@ def draw(waste, times):
         axes.set(ylabel="time of a step in ms", ylim=(0, None))
         panel(axes, "time")
     for axes in figure.axes:
-        by_powers(axes, PAGES, short=False)
+        by_powers(axes, MARKED, short=False)
         axes.set_xlabel("tokens of a page, P")
         axes.grid(axis="y")
     figure.draw_without_rendering()

@@ -17,6 +17,7 @@ VARIANTS = {  # end of a file's name -> what becomes of the figure
     "": lambda figure: legible(figure, "white"),
     "-dark": lambda figure: legible(darken(figure), BACKGROUND),
 }
+MARGIN = 0.09  # inches around each part
 DPI = 200  # twice the 100 points of an inch that a page shows
 
 
@@ -50,6 +51,7 @@ def drawn(plate, variant=""):
     with style():
         figure = VARIANTS[variant](plate.draw())
         if figure.get_layout_engine() is not None:
+            figure.get_layout_engine().set(w_pad=MARGIN, h_pad=MARGIN)
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine("none")
         for axes in figure.axes:
