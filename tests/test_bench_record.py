@@ -123,6 +123,20 @@ def test_a_second_run_replaces_its_cases_and_keeps_the_others(here, tmp_path, mo
     assert {row["dtype"] for row in other["results"]} == {"float32"}
 
 
+def test_one_rung_is_measured_beside_the_peers_and_the_others_stay(here, tmp_path, monkeypatch):
+    small = {**SIZES, "B": 1, "T": 20, "S": 20, "D": 8}
+    case, silent = [record.Case(small, "float32", True)], {"say": lambda line: None}
+    before = json.loads(bench.run(["flash"], case, tmp_path, **silent).read_text("utf-8"))
+    monkeypatch.setattr(launch, "times_ms", lambda function, runs, warm_up: [3.0] * runs)
+    after = json.loads(bench.run(["flash"], case, tmp_path, rungs=["v4_register_tiles"], **silent).read_text("utf-8"))
+    assert [(row["rung"], row["ms"]) for row in before["results"]] == [("v3_split_rows", 2.0), ("v3_split_rows", 2.0)]
+    assert after["results"] == before["results"]  # here no GPU runs the rung that is asked for: nothing is lost
+    assert sorted(map(str, after["not_run"])) == sorted(map(str, before["not_run"]))
+    again = json.loads(bench.run(["flash"], case, tmp_path, rungs=["v3_split_rows"], **silent).read_text("utf-8"))
+    assert {row["ms"] for row in again["results"]} == {3.0}
+    assert len(again["not_run"]) == len(before["not_run"])
+
+
 def test_without_a_gpu_it_says_what_to_install():
     if launch.no_gpu_because(numba=True) is None:
         pytest.skip("there is a GPU here")

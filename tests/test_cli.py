@@ -250,9 +250,10 @@ def test_bench_needs_a_gpu_and_says_so_in_one_line(minikernels, monkeypatch, wha
 
 def test_bench_measures_what_is_named_and_says_where_the_results_are(minikernels, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(record, "run", lambda names, out, say: (asked.append((names, out)), say("one line"), out)[-1])
-    code, out, _ = minikernels("bench", "gqa", "--out", "results/new")
-    assert (code, asked) == (0, [(["gqa"], Path("results/new"))])
+    monkeypatch.setattr(record, "run",
+                        lambda names, out, say, rungs: (asked.append((names, out, rungs)), say("one line"), out)[-1])
+    code, out, _ = minikernels("bench", "gqa", "--out", "results/new", "--rung", "v4_wide_loads")
+    assert (code, asked) == (0, [(["gqa"], Path("results/new"), ["v4_wide_loads"])])
     assert out.splitlines() == ["one line", "written: results/new"]
     assert (tmp_path / "results/new").is_dir()
     assert minikernels("bench", "flahs")[2] == "minikernels: unknown technique 'flahs'; did you mean 'flash'?\n"

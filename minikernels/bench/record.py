@@ -7,7 +7,7 @@ that it is timed on, and a wrong one is not timed.
 import datetime
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ class Case:
     causal: bool = False
 
 
-def run(techniques=None, shapes=None, out=None, say=print):
+def run(techniques=None, shapes=None, out=None, say=print, rungs=None):
     """Measure techniques on this machine's GPU, and write ``<gpu>.json``.
 
     Parameters
@@ -60,6 +60,8 @@ def run(techniques=None, shapes=None, out=None, say=print):
         Folder or .json file; ``minikernels/bench/recorded`` by default.
     say : callable
         Hears one line for each kernel as it is done.
+    rungs : sequence of str, optional
+        Names of rungs: of each case that has one these alone are measured, beside all peers; of other cases nothing is.
 
     Returns
     -------
@@ -82,8 +84,12 @@ def run(techniques=None, shapes=None, out=None, say=print):
         if name not in SUITES:
             raise ValueError(f"nothing of {name!r} is timed; there are {', '.join(SUITES)}")
         for suite in SUITES[name](catalog.technique(name), shapes):
-            results, not_run = measure(suite, say)
-            rows = replaced(rows, suite, results, not_run)
+            left_out = others(suite, rungs)
+            if len(left_out) == sum(entry.kind == "rung" for entry in suite.entries):
+                continue
+            entries = tuple(entry for entry in suite.entries if entry.name not in left_out)
+            results, not_run = measure(replace(suite, entries=entries), say)
+            rows = replaced(rows, suite, results, not_run, left_out)
             path.write_text(lines({**about, "method": METHOD, **rows}), "utf-8", newline="\n")
     return path
 
@@ -98,11 +104,23 @@ def kept(path, about):
     return {name: earlier[name] for name in empty} if same else empty
 
 
-def replaced(rows, suite, results, not_run):
-    """Return the rows with those of one case exchanged for new ones, which stand where the old ones stood."""
+def others(suite, rungs):
+    """Return the names of a suite's rungs that are not among the ones to measure; none where all are."""
+    return {e.name for e in suite.entries if e.kind == "rung" and rungs is not None and e.name not in rungs}
+
+
+def replaced(rows, suite, results, not_run, left_out=()):
+    """Return the rows with those of one case exchanged for new ones, which stand where the old ones stood.
+
+    Rows of rungs that were left out stay, and all stand in the order of the suite.
+    """
+    order = [entry.name for entry in suite.entries]
+
     def exchanged(old, new):
         at = next((i for i, row in enumerate(old) if of_case(row, suite)), len(old))
-        return [*old[:at], *new, *(row for row in old[at:] if not of_case(row, suite))]
+        stay = [row for row in old if of_case(row, suite) and row.get("rung") in left_out]
+        here = sorted([*new, *stay], key=lambda row: order.index(row.get("rung") or row["peer"]))
+        return [*old[:at], *here, *(row for row in old[at:] if not of_case(row, suite))]
     return {"results": exchanged(rows["results"], results), "not_run": exchanged(rows["not_run"], not_run)}
 
 

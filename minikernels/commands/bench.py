@@ -10,6 +10,8 @@ def arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument("techniques", nargs="*", metavar="TECHNIQUE", help="which ladders (all)")
     parser.add_argument("--out", metavar="FOLDER", help="where the results go (the package's own recordings)")
+    parser.add_argument("--rung", action="append", metavar="NAME",
+                        help="only this rung (repeatable) beside the production kernels; others keep what is recorded")
     parser.add_argument("--counters", action="store_true",
                         help="count requests, sectors and bank conflicts with ncu instead of time")
     parser.add_argument("--roofs", action="store_true",
@@ -33,7 +35,7 @@ def run(args):
         elif args.roofs:
             written = [roofs.run(out)]
         else:
-            written = [record.run(names or None, out=out, say=say)]
+            written = [record.run(names or None, out=out, say=say, rungs=args.rung)]
     for path in written:
         lines.print(f"written: {path}", markup=False, soft_wrap=True)
     return 0
