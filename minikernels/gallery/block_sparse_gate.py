@@ -7,7 +7,7 @@ from minikernels.gallery.look import GREY, look, name_lines, panel
 from minikernels.gallery.plate import Plate, joined, percent
 
 TECHNIQUES = ("block_sparse",)
-BESIDE = "the recall and perplexity of Gao et al. 2024 (SeerAttention)"
+BESIDE = "Gao et al. 2024 (SeerAttention): recall and perplexity against sparsity"
 SHORT = {"mass": "most attention", "gate": "gate, by mass", "gate_max": "gate, by largest", "pooled": "untrained",
          "local": "newest"}
 

@@ -10,7 +10,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.text import activations
 
 TECHNIQUES = ("block_sparse",)
-BESIDE = "Zaheer et al. 2020 (BigBird), figure 1; Gao et al. 2024 (SeerAttention)"
+BESIDE = "Zaheer et al. 2020 (BigBird), the building blocks of its attention; Gao et al. 2024 (SeerAttention)"
 TOKENS, BLOCK = 512, (16, 16)
 KEPT = 6  # blocks of a row, or about as many
 

@@ -7,7 +7,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing, place, spelled
 
 TECHNIQUES = ("block_sparse",)
-BESIDE = "the speed-ups of Gao et al. 2024 (SeerAttention); Dao et al. 2022, figure 2 (right)"
+BESIDE = "Gao et al. 2024 (SeerAttention): speed-up against sparsity; Dao et al. 2022, figure 2 (right)"
 DENSE = "SDPA flash, dense"
 
 

@@ -7,7 +7,7 @@ from minikernels.gallery.look import by_powers, in_bytes, look, name_lines, pane
 from minikernels.gallery.plate import Plate, joined, percent
 
 TECHNIQUES = ("gqa",)
-BESIDE = "Ainslie et al. 2023 (GQA), figures 3 and 4"
+BESIDE = "Ainslie et al. 2023 (GQA): quality by way of conversion, and quality against time"
 ITEM = 2  # bytes of a number in the cache: float16
 WORDS = {"aligned": "aligned, then mean", "mean": "mean", "first": "first head", "random": "random heads"}
 

@@ -10,7 +10,7 @@ from minikernels.gallery.sources import Missing, fastest, spelled
 from minikernels.gqa import schedule
 
 TECHNIQUES = ("gqa",)
-BESIDE = "Sanovar et al. 2024 (LeanAttention), figure 1"
+BESIDE = "Sanovar et al. 2024 (LeanAttention): execution schedules on a few multiprocessors"
 LENGTHS = (4096, *(512,) * 7)  # one long sequence among short ones
 HEADS, BLOCK_S, PLACES = 2, 64, 24
 SHARES = 4

@@ -9,7 +9,7 @@ from minikernels.gallery.plate import Plate, percent
 from minikernels.gallery.sources import Missing, fastest, place, spelled
 
 TECHNIQUES = ("gqa",)
-BESIDE = "Ainslie et al. 2023 (GQA), figure 6"
+BESIDE = "Ainslie et al. 2023 (GQA): time per sample against the number of groups"
 PEERS = 2  # the fastest, of those that were timed at every G
 
 

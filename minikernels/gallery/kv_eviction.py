@@ -9,7 +9,7 @@ from minikernels.gallery.text import activations
 from minikernels.kv_compression import evict
 
 TECHNIQUES = ("kv_compression",)
-BESIDE = "Xiao et al. 2023 (StreamingLLM), figure 1; Zhang et al. 2023 (H2O)"
+BESIDE = "Xiao et al. 2023 (StreamingLLM): kinds of attention compared; Zhang et al. 2023 (H2O)"
 TOKENS, KEPT, SINKS = 192, 48, 4
 
 

@@ -8,7 +8,7 @@ from minikernels.gallery.plate import Plate, times
 from minikernels.gallery.text import activations
 
 TECHNIQUES = ("kv_compression",)
-BESIDE = "Liu et al. 2024 (KIVI), figure 2"
+BESIDE = "Liu et al. 2024 (KIVI): magnitudes of the key and value cache"
 TOKENS, BITS, GROUP = 256, 4, 64
 
 

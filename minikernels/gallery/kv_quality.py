@@ -8,7 +8,7 @@ from minikernels.gallery.look import GREY, in_bytes, series
 from minikernels.gallery.plate import Plate, percent
 
 TECHNIQUES = ("kv_compression",)
-BESIDE = "Xiao et al. 2023 (StreamingLLM), figure 3; the tables of KIVI; the compression ratios of DMC"
+BESIDE = "Xiao et al. 2023 (StreamingLLM): perplexity by kind of cache; KIVI's tables; DMC's compression ratios"
 FAMILIES = {"int": "fewer bits", "streaming": "first and newest", "heavy": "heavy hitters", "DMC": "merged, untrained"}
 ROOM = 1.3  # times the exact model's cost: beyond it a point stands in the upper, squeezed part
 

@@ -8,7 +8,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing, fastest, place, spelled
 
 TECHNIQUES = ("kv_compression",)
-BESIDE = "Liu et al. 2024 (KIVI), figure 4"
+BESIDE = "Liu et al. 2024 (KIVI): memory and throughput"
 OWN = "dequantised"  # in the name of our own decode of the same cache in 16 bits
 
 

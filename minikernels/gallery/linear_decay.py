@@ -10,7 +10,7 @@ from minikernels.gallery.text import activations
 from minikernels.linear_attention import slopes
 
 TECHNIQUES = ("linear_attention",)
-BESIDE = "Qin et al. 2024 (Lightning Attention-2), section 3"
+BESIDE = "Qin et al. 2024 (Lightning Attention-2): attention with decay, and its state"
 TOKENS = 96
 DISTANCES = 2 ** np.arange(0, 11)
 DRAWN = 4  # heads whose decay is named

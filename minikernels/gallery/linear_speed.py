@@ -7,7 +7,7 @@ from minikernels.gallery.plate import Plate, joined, times
 from minikernels.gallery.sources import place, spelled
 
 TECHNIQUES = ("linear_attention",)
-BESIDE = "Qin et al. 2024 (Lightning Attention-2), figure 1"
+BESIDE = "Qin et al. 2024 (Lightning Attention): tokens per GPU and second against length"
 VARIANT = "beside softmax"
 
 

@@ -9,7 +9,7 @@ from minikernels.gallery.sources import Missing, place, spelled
 from minikernels.linear_attention import schedule
 
 TECHNIQUES = ("linear_attention",)
-BESIDE = "Yang et al. 2023 (Gated Linear Attention), on parallelism over the sequence"
+BESIDE = "Yang et al. 2023 (Gated Linear Attention): parallelism over the sequence"
 HEADS, TOKENS, TILE, PLACES = 16, 16_384, 64, 132
 SEGMENTS = tuple(range(1, 33))
 

@@ -8,7 +8,7 @@ from minikernels.gallery.sources import Missing, place, spelled
 from minikernels.paged import requests
 
 TECHNIQUES = ("paged",)
-BESIDE = "Kwon et al. 2023 (PagedAttention), figure 18"
+BESIDE = "Kwon et al. 2023 (PagedAttention): the ablation of the block size"
 SLOTS, COUNT, RATE, STEPS = 15_700, 300, 0.5, 600
 PAGES = (1, 4, 16, 64, 128, 256)
 MARKED = (1, 4, 16, 64, 256)  # of those, with room for their names

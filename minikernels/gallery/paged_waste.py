@@ -6,7 +6,7 @@ from minikernels.gallery.plate import Plate, joined, percent, times
 from minikernels.paged import requests
 
 TECHNIQUES = ("paged",)
-BESIDE = "Kwon et al. 2023 (PagedAttention), figures 2 and 3"
+BESIDE = "Kwon et al. 2023 (PagedAttention), figure 2"
 SLOTS, COUNT, RATE, STEPS, P = 15_700, 300, 0.5, 600, 16
 EVERY = 4  # steps between two that are drawn
 LOOKS = {"tokens": (BLUE, None, "hold a token"), "reserved": (GREEN, "\\\\\\\\", "reserved for later"),

@@ -10,7 +10,7 @@ from minikernels.gallery.text import activations
 from minikernels.simt.trace import LOAD
 
 TECHNIQUES = ("selective_scan",)
-BESIDE = "Gu and Dao 2023 (Mamba), section 3.3.2"
+BESIDE = "Gu and Dao 2023 (Mamba): the hardware-aware state expansion"
 RUNGS = ("v1_channel_major", "v2_token_major")
 TOKENS, CHANNELS, ARRAY = 32, 64, "u"
 

@@ -9,7 +9,7 @@ from minikernels.gallery.plate import Plate
 from minikernels.gallery.text import loaded, sample
 
 TECHNIQUES = ("selective_scan",)
-BESIDE = "Gu and Dao 2023 (Mamba), figure 2 and section 3.5"
+BESIDE = "Gu and Dao 2023 (Mamba): selective copying, and what the step size means"
 MODEL, SHOWN, READ = "hybrid", 72, 512
 HALF = np.log(2)
 

@@ -10,7 +10,7 @@ from minikernels.gallery.plate import Plate, joined
 from minikernels.selective_scan import operators
 
 TECHNIQUES = ("selective_scan",)
-BESIDE = "Blelloch 1990; Gu and Dao 2023 (Mamba), section 3.3"
+BESIDE = "Blelloch 1990; Gu and Dao 2023 (Mamba): the hardware-aware scan"
 N = 16
 DOT = 0.3  # of the size that a tree alone has
 SIZES = (16, 32, 64, 128, 256, 512, 1024)

@@ -7,7 +7,7 @@ from minikernels.gallery.plate import Plate, joined
 from minikernels.gallery.sources import Missing, fastest, place, spelled
 
 TECHNIQUES = ("flash", "selective_scan", "linear_attention")
-BESIDE = "Gu and Dao 2023 (Mamba), figure 8; Qin et al. 2024 (Lightning Attention-2), figure 1"
+BESIDE = "Gu and Dao 2023 (Mamba): scan against attention over length; Qin et al. 2024 (Lightning Attention)"
 SERIES = {"per token against T": "", "beside softmax": ", D=128"}  # variants under which lengths are recorded
 
 
