@@ -11,11 +11,18 @@ struct Cache {
   Cache() = default;
   __device__ Cache(const element* k, const element* v, size_t head, int S) : k(k + head * S * D), v(v + head * S * D) {}
 
+  static constexpr bool MAY_LOSE = false;
+
   template <int count, int stride>
   struct Found {};  // a key's number is its place: nothing to look up
 
   template <int count, int stride>
   __device__ void look_up(Found<count, stride>&, int, int) const {}
+
+  template <class Found>
+  __device__ bool has(const Found&) const {
+    return true;
+  }
 
   template <int count, int stride>
   __device__ size_t place(const Found<count, stride>&, int, int s) const {

@@ -1,4 +1,4 @@
-// v7_mma_group: the query heads of a group as the columns of mma.sync, K and V on their way while others are multiplied.
+// v7_mma_group: the query heads of a group as the columns of mma.sync, keys on their way while others are multiplied.
 //
 // A block owns up to 32 query heads that share a key/value head, and one of gridDim.x equal shares of their keys.
 // launch/group.cuh has what it does with them, and the constants.

@@ -4,8 +4,9 @@
 // rows high, and 8 heads fill what 16 keys are multiplied with. Every warp has a ring of STAGES steps of 16 keys in
 // shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, also those
 // of the next row while this one's states are merged. No warp waits for another before a row is done.
-// What a technique's struct Cache must have stands in absorb.cuh; its struct Store has cache(b, g), where the keys of one
-// key/value head of one sequence lie. Which keys a block takes, a struct Route says, piece by piece of a row:
+// What a technique's struct Cache must have stands in absorb.cuh; here also MAY_LOSE and has(found), whether a key can
+// be lost and is not. Its struct Store has cache(b, g), where the keys of one head of one sequence lie. Which keys a
+// block takes, a struct Route says, piece by piece of a row:
 //   more(), advance()         whether there is a piece, and the way to the next
 //   b, row, length            its sequence, which of that one's rows, keys of the sequence
 //   begin(), end()            the piece's keys
@@ -94,14 +95,21 @@ struct Queries {  // a thread's share of a row's queries, on its way from HBM to
   }
 };
 
-// Start copying 16 rows of K, or of V, of which those of keys before `end` are there; the others become 0.
-__device__ inline void start_copies(
+constexpr unsigned NANS = 0x7fff7fff;  // two float16
+constexpr size_t NOWHERE = ~static_cast<size_t>(0);  // the place of a key that its cache cannot find
+
+// Start copying 16 rows of K, or of V, of which those of keys before `end` are there; the others become 0. Where keys
+// may be lost, a lost one becomes NaN, and so does all that is made of it.
+template <bool may_be_lost>
+__device__ void start_copies(
     __half (&rows)[STEP][ROW], const element* __restrict__ source, size_t place, int first, int end) {
 #pragma unroll
   for (int i = threadIdx.x % 32; i < (CHUNKS + 1) / 2 * 32; i += 32) {
     const int row = i / CHUNKS % STEP, c = i % CHUNKS * 8;
-    const size_t from = __shfl_sync(0xffffffff, place, row) + c;  // lane `row` knows where that key is
-    if (CHUNKS % 2 == 0 || i < STEP * CHUNKS) cp_async_16(&rows[row][c], source + from, first + row < end ? 16 : 0);
+    const size_t from = __shfl_sync(0xffffffff, place, row);  // lane `row` knows where that key is
+    if (CHUNKS % 2 == 1 && i >= STEP * CHUNKS) continue;
+    if (may_be_lost && from == NOWHERE) *reinterpret_cast<uint4*>(&rows[row][c]) = {NANS, NANS, NANS, NANS};
+    else cp_async_16(&rows[row][c], source + from + c, first + row < end ? 16 : 0);
   }
 }
 
@@ -187,9 +195,9 @@ struct Copies {
   // Start the next step's copies, if there is one; either way a group is closed, so that groups can be counted.
   __device__ void start(Step (&ring)[STAGES]) {
     if (route.more()) {
-      const size_t place = cache.place(found, 0, key());
-      start_copies(ring[stage].k, cache.k, place, first, end);
-      start_copies(ring[stage].v, cache.v, place, first, end);
+      const size_t place = key() < end && !cache.has(found) ? NOWHERE : cache.place(found, 0, key());
+      start_copies<Cache::MAY_LOSE>(ring[stage].k, cache.k, place, first, end);
+      start_copies<Cache::MAY_LOSE>(ring[stage].v, cache.v, place, first, end);
       stage = (stage + 1) % STAGES;
       first += TILE;
       if (first < end) look_up();  // a step ahead: no copy waits for the table

@@ -21,6 +21,7 @@ DECODE = Ladder("paged", {  # rung -> where its function stands, from the equati
     "v7_async_ring": "raw.launch_v7_async_ring",
     "v8_stream_k": "raw.launch_v8_stream_k",
 }, takes=dict.fromkeys(("v6_mma_group", "v7_async_ring", "v8_stream_k"), ("float16",)))
+MARKS = ("v7_async_ring", "v8_stream_k")  # rungs that make NaN of what is out of range themselves
 
 
 def decode(q, k_pages, v_pages, page_table, lengths, *, scale=None, rung=None):
@@ -89,24 +90,30 @@ def decode(q, k_pages, v_pages, page_table, lengths, *, scale=None, rung=None):
                  page_table=(page_table, ("B", "max_pages")), lengths=(lengths, "B"))
     sizes.divides("G", "H")
     same_dtype(FLOATS, q=q, k_pages=k_pages, v_pages=v_pages)
-    page_table, lengths = checked(page_table, lengths, sizes, place)
     DECODE.check_place(rung, place)
+    empty = 0 in sizes.values()
+    rung = rung or ("tiled" if empty or place == "cpu" else fastest_on_gpu(q, k_pages, v_pages))
+    page_table, lengths = checked(page_table, lengths, sizes, place, marks=rung in MARKS and not empty)
     scale = score_scale(scale, sizes["D"])
-    if 0 in sizes.values():
+    if empty:
         bad = lengths[:, None, None] < 0
         return back(np.where(bad, q.dtype.type(np.nan), np.zeros_like(q)), like)
-    rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k_pages, v_pages))
     DECODE.check_dtype(rung, q=q)
     o = DECODE.function(rung)(q, k_pages, v_pages, page_table, lengths, scale)
     return back(o.astype(q.dtype, copy=False), like)
 
 
-def checked(page_table, lengths, sizes, place):
-    """Return page_table and lengths as int32; on a GPU, length -1 marks a sequence with something out of range."""
+def checked(page_table, lengths, sizes, place, marks):
+    """Return page_table and lengths as int32; on a GPU, length -1 marks a sequence with something out of range.
+
+    But as they are for a kernel that `marks` it itself, if their numbers are of a kind that it reads.
+    """
     same_dtype(("int32", "int64"), page_table=page_table)
     same_dtype(("int32", "int64"), lengths=lengths)
     pages, P, max_pages = sizes.unpack(("pages", "P", "max_pages"))
     if place == "gpu":
+        if marks and page_table.dtype == lengths.dtype == np.int32:
+            return page_table, lengths
         safe = import_module("minikernels.paged.raw").screened(page_table, lengths, P, pages)
         return page_table.astype(np.int32, copy=False), safe
     wrong = (lengths < 0) | (lengths > max_pages * P)

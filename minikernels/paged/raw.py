@@ -221,7 +221,9 @@ def prepared(q, k_pages, v_pages, page_table, lengths, scale, rung):
         tile = group_constants(R, D, P, shared_limit()) if rung in MMA else constants(R, D, P, q.dtype.itemsize)
     check_grid(H=rows(tile, k_pages), B=sizes["B"])
     arrays = [aligned(x) for x in (q, k_pages, v_pages, page_table, lengths)]
-    given = np.int32(sizes["G"]), np.int32(page_table.shape[1]), np.float32(scale * LOG2E)
+    given = [np.int32(sizes["G"]), np.int32(page_table.shape[1]), np.float32(scale * LOG2E)]
+    if rung in MMA[1:]:  # they look at pages themselves
+        given.insert(2, np.int32(len(k_pages)))
     return arrays, np.empty_like(q, order="C"), tile, given
 
 

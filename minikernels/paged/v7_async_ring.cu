@@ -19,8 +19,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_async_ring(
     float* __restrict__ part,  // (B, G * BLOCKS, shares, HEADS, D)
     int G,
     int max_pages,
+    int pages,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  decode(q, o, ml, part, Store{k_pages, v_pages, page_table, G, max_pages}, OneShare(lengths[blockIdx.z]), scale_log2e);
+  const Store store = {k_pages, v_pages, page_table, G, max_pages, pages};
+  decode(q, o, ml, part, store, OneShare(checked(lengths[blockIdx.z], max_pages * P)), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
