@@ -12,7 +12,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing
 
 TECHNIQUES = tuple(catalog.names())
-BESIDE = "no paper's: what the course rests on"
+BESIDE = "none; what the course rests on"
 LARGEST = 2_000_000  # sectors up to which a launch is repeated on the SIMT machine here
 ALIKE = "float32"  # the precision in which it is: the other counts as well, and takes as long
 

@@ -10,7 +10,7 @@ from minikernels.gallery.plate import Plate, joined, percent
 from minikernels.gallery.sources import Missing, fastest, spelled
 
 TECHNIQUES = tuple(catalog.names())
-BESIDE = "no paper's: the course at a glance"
+BESIDE = "none; the course at a glance"
 
 
 def plate(sources):

@@ -68,7 +68,7 @@ def shown(name, plate, light, dark):
     return (f'<figure id="{name}">\n{picture(light, plate.alt, "light")}\n{picture(dark, plate.alt, "dark")}\n'
             f"<figcaption>\n<h3>{escape(plate.title)}</h3>\n<p>{escape(plate.caption)}</p>\n"
             f'<p class="from">{escape(plate.provenance)}</p>\n'
-            f'<p class="from">Look at it beside {beside}. Files: {files}</p>\n</figcaption>\n</figure>')
+            f'<p class="from">In the papers: {beside}. Files: {files}</p>\n</figcaption>\n</figure>')
 
 
 def picture(svg, alt, kind):

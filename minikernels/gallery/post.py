@@ -75,4 +75,4 @@ def figure(name, plate):
     return (f"### {plate.title}\n\n"
             f'<picture>\n<source media="(prefers-color-scheme: dark)" srcset="../{name}-dark.svg">\n'
             f'<img src="../{name}.svg" alt="{alt}">\n</picture>\n\n'
-            f"{plate.caption}\n\n*{plate.provenance}* Look at it beside {beside}.")
+            f"{plate.caption}\n\n*{plate.provenance}* In the papers: {beside}.")
