@@ -1,5 +1,6 @@
 """The published figures: each can be read by everyone, says where its data comes from, and never changes by itself."""
 
+import functools
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -22,29 +23,33 @@ INKS = ("#22262d", "#5d6571", "#3a4250")
 UNITS = {"time": ("ms", "µs", "step", "tiles"), "memory": ("%",), "recall": ("%",), "speed": ("%",), "rate": ("/s",)}
 
 
-@pytest.fixture(scope="module", params=gallery.NAMES)
-def figure(request):
-    """One figure: its name, its plate, and what was drawn from it on a light and on a dark ground."""
+@functools.cache
+def drawn(name):
+    """Return one figure: its name, its plate, and what is drawn from it on a light and on a dark ground."""
     try:
-        plate = plates.plate(request.param)
+        plate = plates.plate(name)
     except Missing as missing:
         pytest.skip(str(missing))
     light = render.drawn(plate)
     with style():
         turned = render.VARIANTS["-dark"](plate.draw())
-    return SimpleNamespace(name=request.param, plate=plate, light=light, dark=turned,
-                           svg=render.svg(request.param, plate, light))
+    return SimpleNamespace(name=name, plate=plate, light=light, dark=turned, svg=render.svg(name, plate, light))
 
 
-def words(drawn):
+@pytest.fixture(scope="module", params=gallery.NAMES)
+def figure(request):
+    return drawn(request.param)
+
+
+def words(picture):
     """Yield the texts that a figure shows: not the labels of ticks that lie outside its axes."""
     hidden = set()
-    for axes in drawn.axes:
+    for axes in picture.axes:
         for axis in (axes.xaxis, axes.yaxis):
             shown = axis._update_ticks() if axes.axison else []
             hidden |= {id(label) for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()] if tick not in shown
                        for label in (tick.label1, tick.label2)}
-    yield from (text for text in drawn.findobj(Text)
+    yield from (text for text in picture.findobj(Text)
                 if text.get_visible() and text.get_text().strip() and id(text) not in hidden)
 
 
@@ -66,11 +71,11 @@ def test_words_are_text_and_no_outlines(figure):
 
 
 def test_no_word_is_cut_off_or_written_over_another(figure):
-    drawn = figure.light
-    drawn.draw_without_rendering()
-    boxes = [(text.get_text(), text.get_window_extent()) for text in words(drawn)]
+    picture = figure.light
+    picture.draw_without_rendering()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words(picture)]
     outside = [text for text, box in boxes
-               if box.x0 < -1 or box.y0 < -1 or box.x1 > drawn.bbox.width + 1 or box.y1 > drawn.bbox.height + 1]
+               if box.x0 < -1 or box.y0 < -1 or box.x1 > picture.bbox.width + 1 or box.y1 > picture.bbox.height + 1]
     over = [(one, other) for i, (one, a) in enumerate(boxes) for other, b in boxes[i + 1:]
             if min(a.x1, b.x1) - max(a.x0, b.x0) > 1.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5]
     assert (outside, over) == ([], [])
@@ -140,9 +145,9 @@ def lightness(colour):
 
 @pytest.mark.parametrize("ground", ["white", dark.BACKGROUND], ids=["light", "dark"])
 def test_words_stand_out_from_their_ground(figure, ground):
-    drawn = figure.light if ground == "white" else figure.dark
-    assert np.allclose(to_rgb(drawn.get_facecolor()[:3]), to_rgb(ground), atol=1e-6)
-    faint = {text.get_text(): dark.contrast(text.get_color(), ground) for text in words(drawn)}
+    picture = figure.light if ground == "white" else figure.dark
+    assert np.allclose(to_rgb(picture.get_facecolor()[:3]), to_rgb(ground), atol=1e-6)
+    faint = {text.get_text(): dark.contrast(text.get_color(), ground) for text in words(picture)}
     assert not {text: ratio for text, ratio in faint.items() if ratio < dark.CONTRAST - 1e-6}
 
 
@@ -168,9 +173,6 @@ def test_every_script_is_in_the_list_and_every_technique_has_two_figures():
 @pytest.mark.parametrize("name", gallery.NAMES[::3])
 def test_two_drawings_are_the_same_to_the_byte(name):
     """A third of the figures: what makes SVG the same every time is common to all of them."""
-    try:
-        plate = plates.plate(name)
-    except Missing as missing:
-        pytest.skip(str(missing))
-    one, other = (render.svg(name, plate, render.drawn(plate)) for _ in range(2))
-    assert one == other and "<dc:date>" not in one
+    figure = drawn(name)
+    again = render.svg(name, figure.plate, render.drawn(figure.plate))
+    assert again == figure.svg and "<dc:date>" not in again
