@@ -19,12 +19,13 @@ from minikernels.launch.kernels import Device, Kernel, device, kernel
 from minikernels.launch.ladder import Ladder, gathered
 from minikernels.launch.raw_kernels import RawKernel, raw
 from minikernels.launch.resources import observed
+from minikernels.launch.tensor_maps import tensor_map
 from minikernels.launch.timing import time_ms, times_ms, to_gpu, to_numpy
 
 __all__ = [
     "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "device", "gathered", "home",
     "kernel", "multiprocessors", "no_gpu_because", "observed", "provenance", "raw", "require_gpu", "shared_limit",
-    "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
+    "tensor_map", "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
 ]
 
 DTYPES = ("boolean", "float16", "float32", "float64", "int8", "int16", "int32", "int64")

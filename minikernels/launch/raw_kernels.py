@@ -14,6 +14,7 @@ from minikernels.launch.gpu import architecture, require_gpu
 from minikernels.launch.homes import home, is_array
 from minikernels.launch.kernels import check_launch, configured
 from minikernels.launch.resources import note
+from minikernels.launch.tensor_maps import TensorMap
 
 __all__ = ["RawKernel", "definitions", "raw"]
 
@@ -144,8 +145,9 @@ class RawKernel:
         function = self.function()
         if shared_bytes > STATIC_SHARED_BYTES:
             function.max_dynamic_shared_size_bytes = shared_bytes
+        given = tuple(x.value if isinstance(x, TensorMap) else x for x in args)
         with chosen(stream):
-            function(grid, block, args, shared_mem=shared_bytes)
+            function(grid, block, given, shared_mem=shared_bytes)
         note(self.name, grid, block, shared_bytes, lambda: compiled(function))
 
     def __repr__(self):
@@ -172,6 +174,6 @@ def check_arguments(name, args):
     if arrays and home(**arrays) != "gpu":
         raise DeviceError(f"{name} is CUDA C++, which runs on a GPU alone; its arrays live on the CPU (NumPy)")
     for i, x in enumerate(args, 1):
-        if not is_array(x) and not isinstance(x, (np.generic, bool)):
+        if not is_array(x) and not isinstance(x, (np.generic, bool, TensorMap)):
             kind = type(x).__name__
             raise TypeError(f"argument {i} of {name} is a Python {kind} and has no fixed width; pass np.int32(x), say")
