@@ -9,41 +9,18 @@
 // a channel; TOKENS of a tile; VEC neighbouring channels that one load reads, 4 or 1; SOFTPLUS, SKIP (there is a d),
 // GATED (there is a z) 0 or 1.
 
-#include <cuda_fp16.h>
+#include "lanes.cuh"
 
-template <int bytes>
-struct ElementOf;
-template <>
-struct ElementOf<2> {
-  using type = __half;
-};
-template <>
-struct ElementOf<4> {
-  using type = float;
-};
-using element = ElementOf<ITEM_BYTES>::type;
-
-template <typename T, int n>
-struct alignas(n * sizeof(T)) Vector {
-  T item[n];
-};
 using Elements = Vector<element, VEC>;
 
-constexpr int THREADS = 128;
 constexpr int RESIDENT = LANES < 16 ? 4 : 3;  // blocks of a multiprocessor that registers must leave room for
-constexpr int PER = 4;  // states of a thread
-constexpr int WIDTH = LANES * PER;  // N, rounded up to whole threads
 constexpr int CHANNELS = THREADS / LANES;
 constexpr int ROW = CHANNELS / VEC;  // loads of a token's channels
 constexpr int ROWS = THREADS / ROW;  // tokens that the block reads with one load a thread
 constexpr int STEPS = (TOKENS + ROWS - 1) / ROWS;
 constexpr int MIXES = (TOKENS * N + THREADS - 1) / THREADS;  // elements of b, and of c, that a thread stages
-constexpr int UNROLL = 4;  // tokens whose outputs are summed over lanes together
-constexpr int SPREAD = LANES < UNROLL ? LANES : UNROLL;  // lanes that end with outputs of different tokens
-constexpr float LOG2E = 1.44269504f;
 constexpr float LN2 = 0.69314718f;
 
-static_assert(N >= 1 && N <= WIDTH && LANES <= 32, "a channel's states must fit the lanes of one warp");
 static_assert(CHANNELS % VEC == 0 && THREADS % ROW == 0, "a thread must read the same channels of every token");
 static_assert(TOKENS % UNROLL == 0, "tiles must be whole steps");
 
@@ -79,16 +56,7 @@ struct Shares {
 __device__ int top() { return blockIdx.x * CHANNELS; }  // first channel of the block
 __device__ int column() { return threadIdx.x % ROW * VEC; }  // first channel, in the block, that the thread reads
 __device__ int row(int n) { return threadIdx.x / ROW + n * ROWS; }  // token of the tile that its n-th load is of
-__device__ int part() { return threadIdx.x % LANES; }  // which states of its channel the thread owns
 __device__ int owned() { return top() + threadIdx.x / LANES; }  // the channel it owns states of
-__device__ bool is_state(int i) { return N == WIDTH || part() * PER + i < N; }
-
-// PTX ISA 9.7.3.21: 2 to the x by the special-function unit.
-__device__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // PTX ISA 9.7.3.20: the logarithm to base 2 by the special-function unit; near 1 its absolute error alone is small.
 __device__ float log2_approx(float x) {
@@ -116,8 +84,6 @@ __device__ float softplus(float x) {
   const float y = w < 0.5f ? log1p_small(w) : LN2 * log2_approx(1.0f + w);
   return x <= 20.0f ? y : x;  // a NaN is neither, and stays
 }
-
-__device__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
 __device__ Shares load_shares(
     const float* __restrict__ delta_bias,  // (E,)
@@ -196,8 +162,6 @@ __device__ void stage(Shared& shared, const Tile& tile, const Shares& shares, co
   }
 }
 
-__device__ float at(const float4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
-
 // Take a thread's states through one token, and return its part of c . h.
 template <bool OUTPUT>
 __device__ float advance(float (&h)[PER], const float (&a_reg)[PER], const Shared& shared, float2 step, int t) {
@@ -211,31 +175,6 @@ __device__ float advance(float (&h)[PER], const float (&a_reg)[PER], const Share
   }
   return y;
 }
-
-// Sum the outputs of UNROLL tokens over the lanes of a channel. At each exchange a lane gives away the half of the
-// tokens that its partner keeps, so that SPREAD lanes end with UNROLL / SPREAD tokens each, in 3 shuffles for 4 lanes
-// and not 8.
-__device__ void fold(float (&y)[UNROLL]) {
-  int held = UNROLL;
-#pragma unroll
-  for (int bit = 1; bit < LANES; bit *= 2) {
-    const bool upper = part() & bit;
-    if (held == 1) {
-      y[0] += __shfl_xor_sync(0xffffffff, y[0], bit);
-      continue;
-    }
-    held /= 2;
-#pragma unroll
-    for (int k = 0; k < UNROLL / 2; k++) {
-      if (k >= held) continue;
-      const float kept = upper ? y[k + held] : y[k], given = upper ? y[k] : y[k + held];
-      y[k] = kept + __shfl_xor_sync(0xffffffff, given, bit);
-    }
-  }
-}
-
-// The first of the tokens whose sums lane `part` has after fold: the halves that it kept.
-__device__ int folded() { return LANES == 1 ? 0 : LANES == 2 ? part() * 2 : (part() & 1) * 2 + (part() >> 1 & 1); }
 
 // Take the block's channels through a staged tile; returns the sum of the channel's step sizes.
 template <bool OUTPUT>
