@@ -73,16 +73,16 @@ def encoded(address, shape, dtype, box, swizzle):
     sizes, word = shape[::-1], np.dtype(dtype).itemsize
     strides = np.cumprod([size * (word if n == 0 else 1) for n, size in enumerate(sizes)])[:-1]
     error, encoding = driver.cuTensorMapEncodeTiled(
-        driver.CUtensorMapDataType[f"CU_TENSOR_MAP_DATA_TYPE_{DTYPES[dtype]}"], len(sizes), address,
+        getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{DTYPES[dtype]}"), len(sizes), address,
         [driver.cuuint64_t(int(n)) for n in sizes],
         [driver.cuuint64_t(int(n)) for n in strides],
         [driver.cuuint32_t(n) for n in box[::-1]],
         [driver.cuuint32_t(1)] * len(sizes),  # elements a step
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-        driver.CUtensorMapSwizzle[f"CU_TENSOR_MAP_SWIZZLE_{'128B' if swizzle else 'NONE'}"],
+        getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{'128B' if swizzle else 'NONE'}"),
         driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
         driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
     )
-    if int(error):
-        raise DeviceError(f"no tensor map for shape {shape}, box {box} of {dtype}: {error.name}")
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise DeviceError(f"no tensor map for shape {shape}, box {box} of {dtype}: {error}")
     return np.frombuffer(ctypes.string_at(encoding.getPtr(), TENSOR_MAP.itemsize), TENSOR_MAP).reshape(()).copy()
