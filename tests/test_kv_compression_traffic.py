@@ -4,7 +4,7 @@ import pytest
 
 from minikernels import kv_compression, simt
 from minikernels.core.traffic import Traffic
-from minikernels.kv_compression import numba_cuda, outputs, raw, traffic, traffic_raw
+from minikernels.kv_compression import numba_cuda, outputs, raw, traffic, traffic_matrices, traffic_raw
 from tests.kv_compression_cases import CASES, Case, made
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
@@ -101,7 +101,7 @@ def test_the_cuda_rungs_read_the_caches_once(case, item):
     assert v3.store_bytes == once
     assert form("v4_half2", case, item) == v3
     v5 = form("v5_split_kv", case, item, count=3)
-    assert v5.load_bytes == 3 * (once + look + B * H * D * (8 + 4)) + parts * G * cache
+    assert v5.load_bytes == 3 * (once + look + B * H * (32 * 8 + 4 * D)) + parts * G * cache
     assert v5.store_bytes == once + 3 * B * H * (D * 4 + 8)
     assert form("v5_split_kv", case, item, count=1) == v3
 
@@ -124,8 +124,34 @@ def test_the_tensor_cores_read_codes_once_and_scales_for_every_lane(case, item):
     assert alone.load_bytes == once + look + parts * G * cache
     assert alone.store_bytes == once
     several = form("v6_mma", case, item, count=3)
-    assert several.load_bytes == 3 * (once + look + B * H * D * (8 + 4)) + parts * G * cache
+    assert several.load_bytes == 3 * (once + look + B * H * (32 * 8 + 4 * D)) + parts * G * cache
     assert several.store_bytes == once + 3 * B * H * (D * 4 + 8)
+
+
+@over("case", [Case(2, 8, 2, 150, 64, (150, 33)), Case(3, 12, 1, 337, 128, (0, 1, 337), 8),
+               Case(1, 6, 3, 229, 32, (227,), 4, 32, 20), Case(1, 1, 1, 100, 128, None, 8, 48)], ids=str)
+def test_a_ring_reads_all_once_in_whole_sectors(case):
+    B, H, G, D, item = case.B, case.H, case.G, case.D, 2
+    parts, once = -(-H // G // 8), B * H * D * item
+    N = max(0, case.S - case.window) // case.group * case.group
+    step = raw.constants_v8(H // G, D, item, case.bits, case.group, case.group)["STEP"]
+    cache = 0
+    for n in case.lengths or (case.S,):
+        old = min(n, N)
+        read = -(-old // step) * step  # a step of tokens is copied whole
+        cache += 2 * read * D * case.bits // 8 + 2 * (n - old) * D * item
+        cache += 2 * item * (-(-old // case.group) * D + read * -(-D // case.group))
+    look = B * G * parts * 128 * 4
+    for count in (1, 3):
+        ring = form("v8_ring", case, item, count=count)
+        merged = 0 if count == 1 else count * B * H * (32 * 8 + 4 * D)
+        assert ring.load_bytes == count * (once + look) + parts * G * cache + merged
+        assert ring == form("v7_matrices", case, item, count=count)
+        assert ring.store_bytes == once + (count > 1) * count * B * H * (D * 4 + 8)
+    warps = B * G * parts * 4  # each looks up its length, which lies in one sector
+    twice = sum(max(0, n - N) for n in case.lengths or (case.S,)) * G * parts * D * item * (case.bits == 4)
+    alone = form("v8_ring", case, item, count=1)  # two requests share each sector of a recent value, over 4-bit codes
+    assert alone.load_sectors - warps == (alone.load_bytes - look + twice) // 32
 
 
 @over("bits", [8, 4])
@@ -141,8 +167,12 @@ def test_tiles_of_the_cuda_rungs_are_those_of_the_forms(bits, group):
         fragments = traffic_raw.Fragments(R, traffic.Cache(1, 500, D, item, [500], bits, group, 0))
         made_of = raw.constants_v6(R, D, item, bits, group, group)
         assert (fragments.parts[0], fragments.resident) == (made_of["HEADS"], made_of["RESIDENT"])
-    for rows, tiles, places in ((1, 32, 264), (512, 32, 264), (8, 1, 264), (40, 500, 396)):
-        assert raw.splits(rows, tiles, places) == traffic_raw.splits(rows, tiles, places)
+        if item == 2 and group % 16 == 0:
+            steps = traffic_matrices.Steps(R, traffic.Cache(1, 500, D, item, [500], bits, group, 0))
+            for made_of in (raw.constants_v7(R, D, item, bits, group, group),
+                            raw.constants_v8(R, D, item, bits, group, group)):
+                assert (steps.parts[0], steps.resident, steps.step) == tuple(
+                    made_of[name] for name in ("HEADS", "RESIDENT", "STEP"))
 
 
 def test_blocks_of_heads_are_those_of_the_kernels():

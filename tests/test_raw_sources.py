@@ -81,6 +81,11 @@ BUILDS += [("kv_compression/v6_mma.cu", kv.constants_v6(R, D, itemsize, bits, *g
            for R, D, itemsize, bits, groups, architecture in [
                (4, 128, 2, 4, (64, 64), "sm_90"), (8, 128, 2, 8, (64, 64), "sm_90"), (4, 128, 4, 4, (64, 64), "sm_80"),
                (32, 128, 4, 8, (64, 64), "sm_90"), (7, 64, 2, 4, (48, 32), "sm_89"), (3, 32, 4, 4, (128, 64), "sm_90")]]
+BUILDS += [(f"kv_compression/{rung}.cu", constants(R, D, 2, bits, *groups), architecture)
+           for rung, constants in (("v7_matrices", kv.constants_v7), ("v8_ring", kv.constants_v8))
+           for R, D, bits, groups, architecture in [
+               (4, 128, 4, (64, 64), "sm_90"), (8, 128, 8, (64, 64), "sm_90"), (32, 128, 4, (32, 32), "sm_80"),
+               (7, 64, 8, (48, 32), "sm_89"), (3, 32, 4, (128, 64), "sm_90")]]
 BUILDS += [(f"block_sparse/{file}.cu", block_sparse.constants(D, block, causal), architecture)
            for file in ("v5_mma", "v6_async") for D, block, causal, architecture in [
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),

@@ -19,6 +19,7 @@ TEACHING = {"B": 4, "H": 8, "G": 2, "S": 1024, "D": 64}
 GROUP = 64
 CASES = [(BATCH, "float16", 4), (BATCH, "float16", 8), (LONG, "float16", 4), (LONG, "float16", 8),
          (TEACHING, "float32", 4), (TEACHING, "float16", 4), (TEACHING, "float16", 8)]
+OWN = {"float16": "v8_mma_stream_k", "float32": "v5_split_kv"}  # what gqa.decode takes by default on a GPU
 LESSONS = ("v1_dequantize", "v2_folded_scales")  # not timed over one long sequence
 
 
@@ -82,7 +83,8 @@ def decoded(q, k_cache, v_cache, rung):
 def on_dequantized(q, k_cache, v_cache):
     """Return an Entry for our own decode of the dequantised cache, and for each backend of torch's attention."""
     arrays = {"q": q, "k": k_cache.dequantize(), "v": v_cache.dequantize()}
-    own = Entry("peer", "gqa v5_split_kv, dequantised", lambda: {"o": gqa.decode(**arrays, rung="v5_split_kv")})
+    rung = OWN[q.dtype.name]
+    own = Entry("peer", f"gqa {rung}, dequantised", lambda: {"o": gqa.decode(**arrays, rung=rung)})
     return [own, *peers(arrays, None, False)]
 
 

@@ -1,7 +1,7 @@
 // What the CUDA-core kernels over quantised caches share: how a block absorbs tokens, and how its warps' states merge.
 //
 // A warp takes a group of K_GROUP tokens at a time, whose keys share their scales: it multiplies the block's queries by
-// them once, in shared memory, and the keys' codes then meet these. LANES lanes hold one token, VEC codes of it each,
+// them once, in shared memory, and the keys' codes then meet these. LANES lanes hold one token, CODES codes of it each,
 // so that a warp reads KEYS tokens with one request, UNROLL requests for keys and as many for values under way at once.
 // states.cuh and codes.cuh have the constants.
 
@@ -43,14 +43,14 @@ __device__ void fold(
   const int warp = threadIdx.x / 32;
   for (float& cell : q_min) cell = 0.0f;
   __syncwarp();  // the warp is done with the last group's queries before they are overwritten
-  for (int d = threadIdx.x % 32; d < LANES * VEC; d += 32) {
+  for (int d = threadIdx.x % 32; d < LANES * CODES; d += 32) {
     const bool held = d < D;  // past D stand zeros, for idle lanes
     const float scale = scales == nullptr ? 1.0f : held ? static_cast<float>(scales[d]) : 0.0f;
     const float minimum = scales == nullptr || !held ? 0.0f : static_cast<float>(minima[d]);
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
       const float q = held ? queries.q[h][d] : 0.0f;
-      queries.scaled[warp][h][d / VEC * PART + d % VEC] = q * scale;
+      queries.scaled[warp][h][d / CODES * PART + d % CODES] = q * scale;
       q_min[h] += q * minimum;
     }
   }
@@ -84,7 +84,7 @@ __device__ void multiply_keys(float (&weight)[HEADS][UNROLL], const Queries& que
   for (auto& row : weight)
     for (float& cell : row) cell = 0.0f;
 #pragma unroll
-  for (int j = 0; j < VEC / 8; j++) {
+  for (int j = 0; j < CODES / 8; j++) {
     float code[UNROLL][8];
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) unpack(code[u], keys[u], j);
@@ -116,11 +116,11 @@ __device__ void absorb_group(
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
       const size_t token = first + row + u * KEYS;
-      const bool here = u < held && column < CHUNKS;
+      const bool here = u < held && column < LOADS;
       const size_t place = token * ROW_BYTES + 16 * column;
       keys[u] = here ? *reinterpret_cast<const Chunk*>(cache.k_codes + place) : Chunk{};
       values[u] = here ? *reinterpret_cast<const Chunk*>(cache.v_codes + place) : Chunk{};
-      const size_t shared = token * SHARED_SCALES + column * VEC / V_GROUP;
+      const size_t shared = token * SHARED_SCALES + column * CODES / V_GROUP;
       scale[u] = here ? static_cast<float>(cache.v_scales[shared]) : 0.0f;
       minimum[u] = here ? static_cast<float>(cache.v_minima[shared]) : 0.0f;
     }
@@ -136,7 +136,7 @@ __device__ void absorb_group(
         weight[h][u] *= scale[u];
       }
 #pragma unroll
-      for (int j = 0; j < VEC / 8; j++) {
+      for (int j = 0; j < CODES / 8; j++) {
         float code[8];
         unpack(code, values[u], j);
 #pragma unroll
@@ -152,18 +152,18 @@ __device__ void absorb_recent(State& s, const Queries& queries, const float (&q_
                               int begin, int end) {
   const int row = threadIdx.x % 32 / LANES, column = threadIdx.x % LANES;
   for (int first = begin + threadIdx.x / 32 * KEYS; first < end; first += WARPS * KEYS) {
-    const bool held = first + row < end, here = held && column < CHUNKS;
-    const size_t place = static_cast<size_t>(first + row - cache.quantized) * D + column * VEC;
+    const bool held = first + row < end, here = held && column < LOADS;
+    const size_t place = static_cast<size_t>(first + row - cache.quantized) * D + column * CODES;
     float weight[HEADS][1] = {};
 #pragma unroll
-    for (int i = 0; i < VEC; i++) {
+    for (int i = 0; i < CODES; i++) {
       const float key = here ? static_cast<float>(cache.k_recent[place + i]) : 0.0f;
       for (int h = 0; h < HEADS; h++) weight[h][0] += queries.scaled[threadIdx.x / 32][h][column * PART + i] * key;
     }
     finish_scores(weight, q_min, held);
     rescale(s, weight);
 #pragma unroll
-    for (int i = 0; i < VEC; i++) {
+    for (int i = 0; i < CODES; i++) {
       const float value = here ? static_cast<float>(cache.v_recent[place + i]) : 0.0f;
       for (int h = 0; h < HEADS; h++) s.o[h][i] += weight[h][0] * value;
     }
@@ -207,8 +207,8 @@ __device__ void gather(Shared& shared, State& s) {
       shared.states.m[warp][h] = s.m[h];
       shared.states.l[warp][h] = s.l[h];
     }
-    if (lane < CHUNKS)
-      for (int i = 0; i < VEC; i++) shared.states.o[warp][h][lane * VEC + i] = s.o[h][i];
+    if (lane < LOADS)
+      for (int i = 0; i < CODES; i++) shared.states.o[warp][h][lane * CODES + i] = s.o[h][i];
   }
   __syncthreads();  // all warps' states are written before any thread reads them
 }

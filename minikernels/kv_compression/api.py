@@ -22,7 +22,9 @@ DECODE = Ladder("kv_compression", {  # rung -> where its function stands, from t
     "v4_half2": "raw.launch_v4_half2",
     "v5_split_kv": "raw.launch_v5_split_kv",
     "v6_mma": "raw.launch_v6_mma",
-})
+    "v7_matrices": "raw.launch_v7_matrices",
+    "v8_ring": "raw.launch_v8_ring",
+}, takes=dict.fromkeys(("v7_matrices", "v8_ring"), ("float16",)))
 RAW_NEEDS = (8, 0)  # least compute capability
 
 
@@ -117,7 +119,7 @@ def here(q, k_cache, v_cache, lengths):
 def fastest_on_gpu(q, k_cache, v_cache):
     """Return the name of the fastest decode rung that takes q and these caches of CuPy arrays on this GPU."""
     if architecture() >= RAW_NEEDS:
-        for rung in ("v6_mma", "v5_split_kv"):
+        for rung in ("v8_ring", "v6_mma", "v5_split_kv"):
             try:
                 import_module("minikernels.kv_compression.raw").check(q, k_cache, v_cache, rung)
             except (ShapeError, DtypeError):

@@ -8,23 +8,23 @@
 
 __device__ constexpr int power_of_two(int n) { return n <= 1 ? 1 : 2 * power_of_two((n + 1) / 2); }
 
-constexpr int VEC = 128 / BITS;  // codes of a 16-byte load
-constexpr int CHUNKS = D / VEC;  // loads of a token
-constexpr int LANES = power_of_two(CHUNKS);  // lanes that share a token; the last of them idle where CHUNKS is less
+constexpr int CODES = 128 / BITS;  // codes of a 16-byte load
+constexpr int LOADS = D / CODES;  // loads of a token
+constexpr int LANES = power_of_two(LOADS);  // lanes that share a token; the last of them idle where LOADS is less
 constexpr int KEYS = 32 / LANES;  // tokens of a request
 constexpr int STEP = KEYS * UNROLL;  // tokens that a warp takes at a time
-constexpr int PART = VEC + 4;  // floats that VEC channels of q take in shared memory: no bank conflict between lanes
+constexpr int PART = CODES + 4;  // floats that CODES channels of q take in shared memory: no bank conflict between lanes
 
-static_assert(D % VEC == 0, "tokens are read 16 bytes at a time");
+static_assert(D % CODES == 0, "tokens are read 16 bytes at a time");
 static_assert(LANES <= 32, "a token must fit in one request of a warp");
-static_assert(V_GROUP >= D || V_GROUP % VEC == 0, "the channels of a load share a scale");
+static_assert(V_GROUP >= D || V_GROUP % CODES == 0, "the channels of a load share a scale");
 
 struct alignas(16) Chunk {  // 16 bytes of codes: two words of 8-bit codes, or one of 4-bit codes, are 8 channels
   unsigned word[4];
 };
 
 struct State {  // of HEADS rows, over the tokens that a lane's group of LANES lanes has absorbed; o unnormalised
-  float m[HEADS], l[HEADS], o[HEADS][VEC], o_min[HEADS];  // o_min: what values' minima add to all of a lane's columns
+  float m[HEADS], l[HEADS], o[HEADS][CODES], o_min[HEADS];  // o_min: what values' minima add to all of a lane's columns
 };
 
 __device__ float2 without_1024(unsigned pair) {

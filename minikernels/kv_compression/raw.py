@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minikernels.core.decode import shares
 from minikernels.core.errors import ShapeError
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
@@ -16,7 +17,11 @@ WARPS = 4
 MOST_UNROLL = 4  # tokens, of keys and of values, that a lane reads before it waits for the first
 MOST_HEADS = {8: 8, 4: 4}  # query heads of a block by bits: a lane keeps 16 or 32 columns of each
 RESIDENT = {16: 4, 32: 4, 64: 3}  # blocks of a multiprocessor by outputs of a lane, where not 2: registers decide
-MOST_SPLITS = 128
+STEPS = 64, 32, 16  # tokens that a warp takes at a time, the most that divide a group and have not too many bits:
+MOST_BITS = 32 * 4 * 128  # of their keys' codes
+MOST_STAGES = 8  # steps of a warp's ring
+RING_BYTES = 54 * 1024  # of shared memory: what each of four blocks of a multiprocessor may have, but for its queries
+MATRICES = "v6_mma", "v7_matrices", "v8_ring"  # the rungs on tensor cores
 WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
 CHUNK = 16  # bytes of a load of codes
 FOLDER = Path(__file__).parent
@@ -58,16 +63,16 @@ def launch_v5_split_kv(q, k_cache, v_cache, lengths, scale, count=None):
     count : int, optional
         Shares of a sequence; by default from S and the GPU's multiprocessors (lengths stay on the GPU, unread).
     """
-    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v5_split_kv", 1)
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v5_split_kv", pairs=1)
     (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
     if count is None:
-        count = splits(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
+        count = shares(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
     if count == 1:
         return launch_v4_half2(q, k_cache, v_cache, lengths, scale)
     ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
     sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
     kernel("v5_split_kv", tile)[(count, rows, B), THREADS](*arrays, lengths, ml, part, *sizes)
-    kernel("v5_split_kv", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    kernel("v5_split_kv", tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
     return o
 
 
@@ -82,21 +87,53 @@ def launch_v6_mma(q, k_cache, v_cache, lengths, scale, count=None):
         As for `launch_v5_split_kv`; D is 32, 64 or 128, the keys' group a multiple of 16, the values' of 32, or D and
         more. Over a float16 cache, q times a key's scale must be a float16.
     """
-    arrays, o, rows, tile = prepared(q, k_cache, v_cache, "v6_mma", None)
+    return split_or_not("v6_mma", q, k_cache, v_cache, lengths, scale, count)
+
+
+def launch_v7_matrices(q, k_cache, v_cache, lengths, scale, count=None):
+    """Return o; whole steps of codes lie in shared memory, from where ldmatrix deals them out as operands.
+
+    Differs from v6_mma: no code is loaded by the lane that multiplies it, and one or two instructions make it a number.
+
+    Parameters
+    ----------
+    q, k_cache, v_cache, lengths, scale, count
+        As for `launch_v6_mma`, in float16.
+    """
+    return split_or_not("v7_matrices", q, k_cache, v_cache, lengths, scale, count)
+
+
+def launch_v8_ring(q, k_cache, v_cache, lengths, scale, count=None):
+    """Return o; a warp's copies of later tokens are under way while it multiplies those before.
+
+    Differs from v7_matrices: a ring of steps in shared memory, all but one of them on their way at any time.
+
+    Parameters
+    ----------
+    q, k_cache, v_cache, lengths, scale, count
+        As for `launch_v7_matrices`.
+    """
+    return split_or_not("v8_ring", q, k_cache, v_cache, lengths, scale, count)
+
+
+def split_or_not(rung, q, k_cache, v_cache, lengths, scale, count, **options):
+    """Launch `count` blocks for the rows of every sequence, and a kernel that merges what several left."""
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, rung, **options)
     (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
     if count is None:
-        count = splits(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
+        count = shares(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
     ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
     sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
-    kernel("v6_mma", tile)[(count, rows, B), THREADS](*arrays, lengths, o, ml, part, *sizes)
+    shared = tile.get("SHARED_BYTES", 0)
+    kernel(rung, tile)[(count, rows, B), THREADS, 0, shared](*arrays, lengths, o, ml, part, *sizes)
     if count > 1:
-        kernel("v6_mma", tile, "merge_splits")[(rows, B), THREADS](ml, part, o, np.int32(G), np.int32(count))
+        kernel(rung, tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
     return o
 
 
 def unsplit(rung, pairs, q, k_cache, v_cache, lengths, scale):
     """Launch a block for the rows of every sequence."""
-    arrays, o, rows, tile = prepared(q, k_cache, v_cache, rung, pairs)
+    arrays, o, rows, tile = prepared(q, k_cache, v_cache, rung, pairs=pairs)
     G, S = k_cache.shape[1:3]
     sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
     kernel(rung, tile)[(rows, q.shape[0]), THREADS](*arrays, lengths, o, *sizes)
@@ -124,18 +161,41 @@ def constants_v6(R, D, itemsize, bits, k_group=64, v_group=64):
     return found | {"V_GROUP": min(v_group, D), "RESIDENT": 3 if itemsize == 2 else 2}
 
 
-def splits(rows, tiles, places):
-    """Return into how many shares to cut each of `rows` rows of `tiles` tiles: the least that end soonest.
+def constants_v7(R, D, itemsize, bits, k_group=64, v_group=64, step=None, resident=None):
+    """Return the constants of v7_matrices where R query heads share a key/value head."""
+    found = constants_v6(R, D, itemsize, bits, k_group, v_group)
+    step = step or next(n for n in STEPS if k_group % n == 0 and n * bits * D <= MOST_BITS)
+    return with_shared(found | {"STEP": step, "RESIDENT": resident or 4}, 1)
 
-    `places` blocks run at a time; each takes about one tile's time to start and to leave its state.
 
-    >>> splits(8, 64, 264), splits(512, 32, 264)
-    (32, 1)
+def constants_v8(R, D, itemsize, bits, k_group=64, v_group=64, stages=None, **options):
+    """Return the constants of v8_ring where R query heads share a key/value head.
+
+    >>> made = constants_v8(4, 128, 2, 4)
+    >>> made["STEP"], made["STAGES"], made["SHARED_BYTES"]
+    (32, 2, 40960)
     """
-    def time(n):
-        return -(-rows * n // places) * (-(-tiles // n) + 1)
+    found = constants_v7(R, D, itemsize, bits, k_group, v_group, **options)
+    stages = stages or max(2, min(MOST_STAGES, RING_BYTES // (WARPS * step_bytes(found))))
+    return with_shared(found | {"STAGES": stages}, stages)
 
-    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
+
+def with_shared(tile, stages):
+    """Return the constants with the bytes of shared memory: steps in stages, or the states that take their place."""
+    states = whole_lines(4 * WARPS * tile["HEADS"] * (tile["D"] + 2))
+    queries = whole_lines(16 * tile["D"])
+    return tile | {"SHARED_BYTES": queries + max(WARPS * stages * step_bytes(tile), states)}
+
+
+def step_bytes(tile):
+    """Return the bytes of shared memory of a step: codes, a group's scales and minima of keys, a token's of values."""
+    D, step = tile["D"], tile["STEP"]
+    return whole_lines(2 * step * D * tile["BITS"] // 8 + 4 * D + 4 * step * -(-D // tile["V_GROUP"]))
+
+
+def whole_lines(n):
+    """Return a number of bytes, rounded up to whole lines of shared memory."""
+    return -(-n // 128) * 128
 
 
 def kernel(file, tile, name=None):
@@ -143,12 +203,13 @@ def kernel(file, tile, name=None):
     return raw(FOLDER / f"{file}.cu", name or file, constants=tile, min_arch=(8, 0))
 
 
-def prepared(q, k_cache, v_cache, rung, pairs):
+def prepared(q, k_cache, v_cache, rung, **options):
     """Return the arrays, an output, rows of a sequence and the kernels' constants, or raise as `check` does."""
     sizes = check(q, k_cache, v_cache, rung)
     R, D = sizes["H"] // sizes["G"], sizes["D"]
     given = R, D, q.dtype.itemsize, k_cache.bits, k_cache.group, v_cache.group
-    tile = constants_v6(*given) if rung == "v6_mma" else constants(*given, pairs)
+    made_of = {"v6_mma": constants_v6, "v7_matrices": constants_v7, "v8_ring": constants_v8}.get(rung, constants)
+    tile = made_of(*given, **options)
     rows = sizes["G"] * -(-R // tile["HEADS"])
     check_grid(H=rows, B=sizes["B"])
     arrays = [aligned(x) for x in (q, *k_cache.arrays.values(), *v_cache.arrays.values())]
@@ -159,7 +220,7 @@ def check(q, k_cache, v_cache, rung):
     """Raise ShapeError or DtypeError unless the raw rungs take q and the caches; return the sizes."""
     sizes = bind(q=(q, "BHD"), k_cache=(k_cache, "BGSD"), v_cache=(v_cache, "BGSD"))
     sizes.divides("G", "H")
-    same_dtype(("float32", "float16"), q=q, k_cache=k_cache, v_cache=v_cache)
+    same_dtype(("float16",) if rung in MATRICES[1:] else ("float32", "float16"), q=q, k_cache=k_cache, v_cache=v_cache)
     check_axes(k_cache, v_cache, rung)
     bits, codes = k_cache.bits, 8 * CHUNK // k_cache.bits
     if v_cache.bits != bits:
@@ -169,14 +230,14 @@ def check(q, k_cache, v_cache, rung):
         rule = f"must be a multiple of {codes}, the {bits}-bit codes of a 16-byte load of rung {rung}"
         sizes.refuse("D", f"{rule}; rung v2_folded_scales takes it")
     sizes.at_most("D", WIDEST, f"rung {rung} has no room for more; rung v2_folded_scales takes it")
-    run = 32 if rung == "v6_mma" else codes
+    run = 32 if rung in MATRICES else codes
     if v_cache.group < sizes["D"] and v_cache.group % run:
         raise ShapeError(f"v_cache has group={v_cache.group}; rung {rung} takes a multiple of {run}, or D and more; "
                          "rung v2_folded_scales takes it")
-    if rung == "v6_mma" and sizes["D"] not in (32, 64, 128):
-        sizes.refuse("D", "must be 32, 64 or 128 for rung v6_mma; rung v5_split_kv takes it")
-    if rung == "v6_mma" and k_cache.group % 16:
-        raise ShapeError(f"k_cache has group={k_cache.group}; rung v6_mma takes a multiple of 16, rung v5_split_kv any")
+    if rung in MATRICES and sizes["D"] not in (32, 64, 128):
+        sizes.refuse("D", f"must be 32, 64 or 128 for rung {rung}; rung v5_split_kv takes it")
+    if rung in MATRICES and k_cache.group % 16:
+        raise ShapeError(f"k_cache has group={k_cache.group}; rung {rung} takes a multiple of 16, rung v5_split_kv any")
     return sizes
 
 

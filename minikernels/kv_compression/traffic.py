@@ -13,7 +13,7 @@ from functools import wraps
 
 from minikernels.core.sectors import Access, heads, rows, run
 from minikernels.core.traffic import Traffic
-from minikernels.kv_compression import traffic_raw
+from minikernels.kv_compression import traffic_matrices, traffic_raw
 from minikernels.kv_compression.traffic_cache import ROW, Cache
 
 FLOAT = INT = 4  # bytes of a float32, and of a length
@@ -88,3 +88,5 @@ v3_wide_loads = nothing_if_empty(traffic_raw.v3_wide_loads)
 v4_half2 = nothing_if_empty(traffic_raw.v4_half2)
 v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
 v6_mma = nothing_if_empty(traffic_raw.v6_mma)
+v7_matrices = nothing_if_empty(traffic_matrices.v7_matrices)
+v8_ring = nothing_if_empty(traffic_matrices.v8_ring)

@@ -5,13 +5,24 @@ How many blocks share a sequence in v5_split_kv depends on the GPU, by default o
 
 import numpy as np
 
+from minikernels.core.decode import shares
+from minikernels.core.decode_traffic import each_row, left_states, lookups, over_slots, read_states
 from minikernels.core.sectors import Access, heads, rows, run, scattered, span
 
-FLOAT, CHUNK, THREADS, WARPS, MOST_SPLITS = 4, 16, 128, 4, 128
+CHUNK, WARPS = 16, 4
 MULTIPROCESSORS = 132
 
 
-class Tile:
+class Block:
+    """What blocks of all these kernels do alike; `parts` are the query heads of each block of a group."""
+
+    def queries(self, B, G, D, itemsize):
+        """Return the cost of reading all queries once, or of storing all outputs."""
+        R = sum(self.parts)
+        return each_row(B, G, R, D * itemsize, self.parts, lambda first, n: run(first, n * D, itemsize))
+
+
+class Tile(Block):
     """How a block of these kernels reads the tokens of a cache."""
 
     def __init__(self, R, held):
@@ -58,35 +69,6 @@ class Tile:
         return total.times(2 * len(self.parts))
 
 
-def each_row(B, G, R, D, itemsize, parts, cost):
-    """Return the sum of ``cost(first_byte, heads)`` over the rows of q, or of o."""
-    before = np.cumsum([0, *parts])
-    return sum((heads(B * G, R * D * itemsize, lambda first, at=at, n=n: cost(first + at * D * itemsize, n))
-                for at, n in zip(before, parts)), Access())
-
-
-def partial_store(first, held, D):
-    """Return the cost of storing the states of `held` heads, (m, l) at byte `first` by one lane a head, and o."""
-    request = np.arange(held) * D // 32  # which request stores head h's (m, l)
-    groups = (np.flatnonzero(request == n) for n in np.unique(request))
-    ml = (Access(1, span(first + 8 * group[0], 8 * len(group)), 8 * len(group)) for group in groups)
-    return sum(ml, run(0, held * D, FLOAT))  # every slot of o begins a sector
-
-
-def partial_load(first, held, D):
-    """Return the cost of reading them again: every thread of a column reads its head's (m, l)."""
-    begin = np.arange(0, held * D, 32)
-    low, high = begin // D, (np.minimum(begin + 32, held * D) - 1) // D
-    sectors = int(np.sum(span(first + 8 * low, 8 * (high - low + 1))))
-    return Access(len(begin), sectors, 8 * held * D) + run(0, held * D, FLOAT)
-
-
-def over_slots(slots, HEADS, cost):
-    """Return the sum of ``cost(first_byte)`` over slots of HEADS pairs (m, l)."""
-    places = np.unique(slots * HEADS * 8 % 32, return_counts=True)
-    return sum((cost(int(first)).times(n) for first, n in zip(*places)), Access())
-
-
 def v3_wide_loads(B, H, G, D, itemsize, held):
     """Codes, scales and minima read once for up to 8 query heads (4 over 4-bit codes); a block reads q once."""
     tile = Tile(H // G, held)
@@ -101,14 +83,14 @@ v4_half2 = v3_wide_loads  # the same bytes by the same requests
 
 def v5_split_kv(B, H, G, D, itemsize, held, count=None, multiprocessors=MULTIPROCESSORS):
     """As v4, q read once a share, and the state of every share, (D + 2) floats a head, written and read back."""
-    return shares(B, H, G, D, itemsize, held, Tile(H // G, held), 3, count, multiprocessors)
+    return split(B, H, G, D, itemsize, held, Tile(H // G, held), 3, count, multiprocessors)
 
 
-def shares(B, H, G, D, itemsize, held, tile, barriers, count, multiprocessors):
+def split(B, H, G, D, itemsize, held, tile, barriers, count, multiprocessors):
     """Return the traffic of a kernel that splits sequences, and of the one that merges what the shares left."""
     if count is None:
         tiles = -(-(held.quantized + held.recent) // tile.tokens)
-        count = splits(B * G * len(tile.parts), tiles, multiprocessors * tile.resident)
+        count = shares(B * G * len(tile.parts), tiles, multiprocessors * tile.resident)
 
     def cuts(length):
         tiles = -(-length // tile.tokens)
@@ -116,18 +98,18 @@ def shares(B, H, G, D, itemsize, held, tile, barriers, count, multiprocessors):
         return tuple((i + 1) * share for i in range(count))
 
     loads, o = common(B, H, G, D, itemsize, tile, count, cuts)
-    stores = o
-    for part, heads_here in enumerate(tile.parts if count > 1 else ()):
+    stores = o if count == 1 else heads(B * H, D * itemsize, lambda first: run(first, D, itemsize))
+    for part, n in enumerate(tile.parts if count > 1 else ()):
         row = np.arange(B * G)[:, None] * len(tile.parts) + part
         slots = (row * count + np.arange(count)).ravel()
-        stores += over_slots(slots, tile.parts[0], lambda first, n=heads_here: partial_store(first, n, D))
-        loads += over_slots(slots, tile.parts[0], lambda first, n=heads_here: partial_load(first, n, D))
+        stores += over_slots(slots, tile.parts[0], D, lambda ml, o, n=n: left_states(ml, o, n, D))
+        loads += over_slots(slots, tile.parts[0], D, lambda ml, o, n=n: read_states(o, n, D))
     traffic = loads.loads() + stores.stores()
-    traffic.barriers = barriers * B * G * len(tile.parts) * count
+    traffic.barriers = barriers * B * G * len(tile.parts) * count + B * H * (count > 1)
     return traffic
 
 
-class Fragments:
+class Fragments(Block):
     """How a block of v6_mma reads the tokens of a cache: as the operands of its products want them."""
 
     def __init__(self, R, held):
@@ -219,20 +201,11 @@ def distinct_sectors(start, size):
 
 def v6_mma(B, H, G, D, itemsize, held, count=None, multiprocessors=MULTIPROCESSORS):
     """As v5, by other requests: what two lanes of a product need, both ask for."""
-    return shares(B, H, G, D, itemsize, held, Fragments(H // G, held), 2, count, multiprocessors)
+    return split(B, H, G, D, itemsize, held, Fragments(H // G, held), 2, count, multiprocessors)
 
 
 def common(B, H, G, D, itemsize, tile, count, cuts):
     """Return the loads of lengths, q and the caches by `count` blocks a row, and the stores of o."""
-    blocks = B * G * len(tile.parts) * count
-    lookups = Access(blocks * WARPS, blocks * WARPS, blocks * THREADS * 4)
-    once = each_row(B, G, H // G, D, itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
-    return lookups + once.times(count) + tile.cache(cuts), once
-
-
-def splits(rows_here, tiles, places):
-    """Return into how many shares to cut each row's tiles: the least that end soonest, `places` blocks at a time."""
-    def time(n):
-        return -(-rows_here * n // places) * (-(-tiles // n) + 1)
-
-    return min(range(1, max(1, min(tiles, MOST_SPLITS)) + 1), key=time)
+    read = tile.queries(B, G, D, itemsize).times(count) + tile.cache(cuts)
+    loads = lookups(B * G * len(tile.parts) * count) + read
+    return loads, Block.queries(tile, B, G, D, itemsize)

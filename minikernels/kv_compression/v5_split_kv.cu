@@ -44,7 +44,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     element* __restrict__ o,  // (B, H, D)
     int G,
     int splits) {
-  const Rows rows(blockIdx.x);
-  const size_t b = blockIdx.y, slot = (b * gridDim.x + blockIdx.x) * splits;
-  merge_shares(o + (b * G * R + rows.head) * D, ml, part, rows.heads, slot, splits);
+  merge_shares(ml, part, o, G, splits);
 }

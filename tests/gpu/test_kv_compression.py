@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minikernels import kv_compression, launch
-from minikernels.core.errors import DeviceError, ShapeError
+from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from minikernels.kv_compression import api, raw, reference
 from tests.kv_compression_cases import CASES, MIXED, Case, made, right
 
@@ -44,12 +44,18 @@ def run(cp, rung, made_of, **options):
 def takes(rung, case):
     """Whether a rung takes a case that the other raw rungs take."""
     wide = (case.v_group or case.group) % 32 == 0 or (case.v_group or case.group) >= case.D
-    return rung != "v6_mma" or (case.D in (32, 64, 128) and case.group % 16 == 0 and wide)
+    return rung not in raw.MATRICES or (case.D in (32, 64, 128) and case.group % 16 == 0 and wide)
+
+
+def dtype_of(rung):
+    """Return float32, or float16 where a rung takes nothing else."""
+    return "float32" if rung < "v7" else "float16"
 
 
 # Every kernel of a case is compiled for it: float32 and the rungs that others are made of take every second one.
 RUNS = [(rung, case, "float16") for rung in RAW for case in (WIDE if rung > "v5" else WIDE[::2]) if takes(rung, case)]
-RUNS += [(rung, case, "float32") for rung in RAW for case in WIDE[1 if rung > "v5" else 3 :: 2] if takes(rung, case)]
+RUNS += [(rung, case, "float32") for rung in RAW if dtype_of(rung) == "float32"
+         for case in WIDE[1 if rung > "v5" else 3 :: 2] if takes(rung, case)]
 
 
 @over(("rung", "case", "dtype"), RUNS, ids=str)
@@ -73,7 +79,7 @@ def test_scales_by_either_axis(cp, case):
     right(reference.judge(run(cp, None, inputs), *inputs, case.D**-0.5))
 
 
-@over("rung", ["v5_split_kv", "v6_mma"])
+@over("rung", ["v5_split_kv", "v6_mma", "v8_ring"])
 @over("count", [1, 2, 5, 17, 128])
 @over("lengths", [(1000, 999), (0, 1), (257, 960)], ids=str)
 def test_any_number_of_splits_is_right(cp, lengths, count, rung):
@@ -86,7 +92,7 @@ def test_any_number_of_splits_is_right(cp, lengths, count, rung):
 @over("rung", [*NUMBA, *RAW])
 @over("scale", [-0.3, 0.0, 2.0, 40.0])
 def test_any_scale_is_right(cp, rung, scale):
-    inputs = made(Case(2, 4, 2, 300, 64, (300, 170)))
+    inputs = made(Case(2, 4, 2, 300, 64, (300, 170)), dtype_of(rung))
     right(reference.judge(run(cp, rung, inputs, scale=scale), *inputs, scale))
 
 
@@ -152,7 +158,7 @@ def test_what_stands_past_a_length_is_not_read(cp, rung):
 
 @over("rung", [*NUMBA, *RAW])
 def test_a_length_out_of_range_comes_out_as_nan(cp, rung):
-    q, k_cache, v_cache, _ = made(Case(3, 4, 2, 80, 64))
+    q, k_cache, v_cache, _ = made(Case(3, 4, 2, 80, 64), dtype_of(rung))
     o = run(cp, rung, (q, k_cache, v_cache, np.array([-1, 80, 81])))
     assert np.isnan(o[[0, 2]]).all()
     middle = [replace(c, **{n: x[1:2] for n, x in c.arrays.items()}) for c in (k_cache, v_cache)]
@@ -160,7 +166,7 @@ def test_a_length_out_of_range_comes_out_as_nan(cp, rung):
 
 
 @over(("case", "rung"), [
-    (Case(1, 2, 1, 70, 64), "v6_mma"), (Case(1, 2, 1, 70, 128, None, 8), "v6_mma"),
+    (Case(1, 2, 1, 70, 64), "v8_ring"), (Case(1, 2, 1, 70, 128, None, 8), "v8_ring"),
     (Case(1, 2, 1, 70, 96, None, 4, 32), "v5_split_kv"),
     (Case(1, 2, 1, 70, 64, None, 4, 24, v_group=64), "v5_split_kv"),
     (Case(1, 2, 1, 70, 40), "v2_folded_scales"), (Case(1, 2, 1, 70, 64, None, 4, v_bits=8), "v2_folded_scales"),
@@ -217,6 +223,8 @@ def test_what_no_raw_rung_takes_is_refused(cp):
         run(cp, "v6_mma", made(Case(1, 2, 1, 70, 96, None, 4, 32), "float16"))
     with pytest.raises(ShapeError, match="k_cache has group=24; rung v6_mma takes a multiple of 16"):
         run(cp, "v6_mma", made(Case(1, 2, 1, 70, 64, None, 4, 24, v_group=64), "float16"))
+    with pytest.raises(DtypeError, match="q has dtype float32; rung v8_ring takes float16"):
+        run(cp, "v8_ring", made(Case(1, 2, 1, 70, 64)))
     q, k_cache, v_cache, _ = made(Case(1, 2, 1, 70, 64))
     with pytest.raises(DeviceError, match="arrays live in different places"):
         kv_compression.decode(cp.asarray(q), k_cache, v_cache)
