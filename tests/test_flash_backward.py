@@ -10,7 +10,7 @@ from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from minikernels.flash import api, reference, tiled_backward
 from tests.flash_cases import CASES, label, made, right
 
-RUNGS = list(api.BACKWARD)
+RUNGS = api.BACKWARD.of_kind("numpy", "numba")
 over = pytest.mark.parametrize
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from minikernels.block_sparse import raw as block_sparse
+from minikernels.block_sparse import raw_wgmma as block_sparse_wgmma
 from minikernels.core.decode import group_tile
 from minikernels.flash import raw as flash
+from minikernels.flash import raw_backward as flash_backward
 from minikernels.gqa import raw as gqa
 from minikernels.kv_compression import raw as kv
 from minikernels.launch.raw_kernels import RawKernel
 from minikernels.linear_attention import raw as linear_attention
+from minikernels.linear_attention import raw_wgmma as linear_wgmma
 from minikernels.paged import raw as paged
 from minikernels.selective_scan import raw as selective_scan
 
@@ -48,6 +51,12 @@ BUILDS = [  # file, constants, architecture
     ("flash/v5_mma.cu", v5(128, False), "sm_80"),
     ("flash/v5_mma.cu", v5(128, True), "sm_90"),
 ]
+BUILDS += [("flash/v4_mma_backward.cu", flash_backward.tile_v4_mma(D, limit) | {"CAUSAL": causal}, architecture)
+           for D, causal, architecture, limit in [
+               (64, True, "sm_90", 227 * 1024), (40, False, "sm_80", 163 * 1024), (128, True, "sm_90", 227 * 1024),
+               (128, False, "sm_80", 163 * 1024), (128, True, "sm_89", CONSUMER_LIMIT)]]
+BUILDS += [("flash/v5_wgmma_backward.cu", flash_backward.tile_v5_wgmma(D) | {"CAUSAL": causal}, "sm_90a")
+           for D, causal in [(64, False), (40, True), (128, True), (128, False)]]
 BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for file in ("v4_wide_loads", "v5_split_kv", "v6_stream_k")
            for R, D, itemsize, architecture in [
@@ -91,6 +100,10 @@ BUILDS += [(f"block_sparse/{file}.cu", block_sparse.constants(D, block, causal),
                (128, (128, 128), False, "sm_90"), (128, (128, 128), True, "sm_80"), (64, (128, 128), False, "sm_90"),
                (64, (64, 64), True, "sm_90"), (128, (64, 64), False, "sm_89"), (128, (16, 16), True, "sm_80"),
                (40, (48, 80), True, "sm_90"), (72, (100, 20), True, "sm_90"), (8, (256, 128), False, "sm_80")]]
+BUILDS += [("block_sparse/v7_wgmma.cu", block_sparse_wgmma.constants(D, block, causal), "sm_90a")
+           for D, block, causal in [
+               (128, (128, 128), False), (128, (128, 128), True), (64, (256, 64), True), (96, (64, 128), False),
+               (128, (192, 64), True), (40, (64, 64), True)]]
 BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), architecture)
            for file in ("v5_registers", "v6_three_phase")
            for *sizes, architecture in [
@@ -103,6 +116,9 @@ BUILDS += [(f"linear_attention/{file}.cu", linear_attention.constants(D, gate_by
                (128, 0, "sm_90", 227 * 1024), (128, 2, "sm_90", 227 * 1024), (128, 4, "sm_90", 227 * 1024),
                (64, 0, "sm_80", 163 * 1024), (40, 0, "sm_90", 227 * 1024), (96, 2, "sm_80", 163 * 1024),
                (128, 2, "sm_86", CONSUMER_LIMIT), (8, 4, "sm_89", CONSUMER_LIMIT)]]
+BUILDS += [("linear_attention/v5_wgmma.cu", linear_wgmma.constants_v5(D), "sm_90a") for D in (128, 72, 64, 8)]
+BUILDS += [("linear_attention/v6_factored_gates.cu", linear_wgmma.constants_v6(D, gate_bytes), "sm_90a")
+           for D, gate_bytes in ((128, 2), (128, 4), (40, 2), (64, 4))]
 ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
 
 
@@ -186,7 +202,7 @@ def test_tiles_of_v4_fit_the_shared_memory_they_were_sized_for(D, limit):
 def test_line_numbers_are_those_of_the_file(compiler):
     constants = v5(64, False) | {"D": 12}
     kernel = RawKernel(PACKAGE / "flash/v5_mma.cu", "v5_mma", tuple(constants.items()), (), (8, 0))
-    code, log = compiler.compile(kernel.source(), [*kernel.options, "-arch=sm_80"])
+    code, log = compiler.compile(kernel.source(), [*kernel.options, *kernel.including(), "-arch=sm_80"])
     lines = kernel.path.read_text("utf-8").splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.startswith("static_assert(D >= 8"))
     assert code != 0
@@ -198,3 +214,9 @@ def test_line_numbers_are_those_of_the_file(compiler):
 @pytest.mark.parametrize("D", [8, 64, 128])
 def test_tiles_of_linear_attention_fit_the_shared_memory_they_were_sized_for(D, gate_bytes, limit):
     assert linear_attention.shared_bytes(linear_attention.constants(D, gate_bytes, limit)) <= limit
+
+
+@pytest.mark.parametrize("D", [8, 64, 72, 128])
+def test_stages_of_linear_attention_fit_the_shared_memory_of_sm_90(D):
+    for tile in (linear_wgmma.constants_v5(D), linear_wgmma.constants_v6(D, 2), linear_wgmma.constants_v6(D, 4)):
+        assert linear_wgmma.shared_bytes(tile) <= 227 * 1024

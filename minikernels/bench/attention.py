@@ -10,7 +10,7 @@ from minikernels import flash, launch
 from minikernels.bench.sdpa import peers
 from minikernels.bench.suite import Entry, Suite, on_gpu
 from minikernels.core.oracle import check
-from minikernels.flash import reference
+from minikernels.flash import api, reference
 
 __all__ = ["suites"]
 
@@ -22,7 +22,9 @@ FORWARD = [(LONG_64, dtype, causal) for causal in (False, True) for dtype in ("f
 FORWARD += [(LONG_128, dtype, causal) for causal in (False, True) for dtype in ("float32", "float16")]
 FORWARD += [(SHARED_HEADS, "float16", True), (TEACHING, "float32", True), (TEACHING, "float16", True)]
 MEDIUM = {**LONG_64, "T": 2048, "S": 2048}  # the oracle's gradients take all rows of a head
-BACKWARD = [(MEDIUM, "float32", True), (MEDIUM, "float16", True), (TEACHING, "float32", True)]
+MEDIUM_128 = {**MEDIUM, "D": 128}
+BACKWARD = [(MEDIUM, "float32", True), (MEDIUM, "float16", True), (MEDIUM, "float16", False)]
+BACKWARD += [(MEDIUM_128, "float16", True), (MEDIUM_128, "float16", False), (TEACHING, "float32", True)]
 LESSONS = ("v1_three_pass", "v2_tiled", "v2_keys_outside")  # timed at D=64 alone
 SAMPLED_ROWS = 32  # at the start, in the middle and at the end of a head
 SAMPLED_WORK = 2**26  # scores that the oracle computes for one sample
@@ -66,17 +68,20 @@ def backward(technique, sizes, dtype, causal):
     there = on_gpu(inputs)
     q, k, v, do = (there[name] for name in ("q", "k", "v", "do"))
     o, lse = flash.attention(q, k, v, causal=causal, return_lse=True)
-    ours = partial(backward_rung, q, k, v, o, lse, do, causal)
-    entries = [Entry("rung", "v3_split_rows", ours)]
+    entries = []
+    for rung in api.BACKWARD.of_kind("numba", "raw"):
+        ours = partial(backward_rung, rung, q, k, v, o, lse, do, causal)
+        raw = api.BACKWARD.kind(rung) == "raw"
+        entries.append(Entry("rung", rung, ours, "takes float16" if raw and dtype != "float16" else ""))
     entries += peers(lambda sdpa, *qkv: backward_peer(sdpa, qkv, do, causal), there)
     flop = work(sizes, causal) * 5 // 2
     judge = partial(judge_backward, inputs)
     return Suite("flash", sizes, dtype, causal, flop, tuple(entries), judge, variant="backward")
 
 
-def backward_rung(q, k, v, o, lse, do, causal):
-    """Return the gradients by the numba rung."""
-    grads = flash.attention_backward(q, k, v, o, lse, do, causal=causal, rung="v3_split_rows")
+def backward_rung(rung, q, k, v, o, lse, do, causal):
+    """Return the gradients by one rung."""
+    grads = flash.attention_backward(q, k, v, o, lse, do, causal=causal, rung=rung)
     return dict(zip(("dq", "dk", "dv"), grads, strict=True))
 
 

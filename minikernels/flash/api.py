@@ -25,6 +25,8 @@ BACKWARD = Ladder("flash", {
     "reference": "reference.attention_backward",
     "tiled": "tiled_backward.attention_backward",
     "v3_split_rows": "numba_cuda.launch_backward_v3_split_rows",
+    "v4_mma": "raw_backward.launch_v4_mma",
+    "v5_wgmma": "raw_backward.launch_v5_wgmma",
 })
 RAW_NEEDS = {"v5_mma": (8, 0), "v4_register_tiles": (8, 0)}  # fastest first: least compute capability
 
@@ -114,7 +116,8 @@ def attention_backward(q, k, v, o, lse, do, *, causal=False, scale=None, rung=No
     do : array of shape (B, H, T, D)
         Gradient of the loss by o.
     rung : str, optional
-        One of `BACKWARD`. The default is ``tiled`` for NumPy arrays and ``v3_split_rows`` on a GPU.
+        One of `BACKWARD`. The default is ``tiled`` for NumPy arrays and the fastest kernel that takes these inputs for
+        arrays on a GPU.
 
     Returns
     -------
@@ -130,8 +133,8 @@ def attention_backward(q, k, v, o, lse, do, *, causal=False, scale=None, rung=No
     Notes
     -----
     ``delta = rowsum(do * o)``, ``P = exp(S - lse)``, ``dV = P^T dO``, ``dS = P * (dO V^T - delta)``,
-    ``dQ = dS K scale``, ``dK = dS^T Q scale``; algorithm 2 of [1]_. Work 10*B*H*T*S*D FLOP in the equation, 14 in the
-    kernels, which compute each score twice.
+    ``dQ = dS K scale``, ``dK = dS^T Q scale``; algorithm 2 of [1]_. Work 10*B*H*T*S*D FLOP in the equation and in
+    the tensor-core rungs, which add to dq by atomics; 14 in the others, which compute each score twice.
 
     References
     ----------
@@ -148,7 +151,7 @@ def attention_backward(q, k, v, o, lse, do, *, causal=False, scale=None, rung=No
     if 0 in sizes.values():
         gradients = tuple(np.zeros_like(x) for x in (q, k, v))
     else:
-        rung = rung or ("tiled" if place == "cpu" else "v3_split_rows")
+        rung = rung or ("tiled" if place == "cpu" else fastest_backward_on_gpu(q, k, v))
         BACKWARD.check_dtype(rung, q=q)
         gradients = BACKWARD.function(rung)(q, k, v, o, lse, do, causal, scale)
     return tuple(back(x.astype(q.dtype, copy=False), like) for x in gradients)
@@ -175,3 +178,8 @@ def fastest_on_gpu(q, k, v):
             return rung
     wide = import_module("minikernels.flash.outputs").WIDTH_LIMIT
     return "v3_split_rows" if q.shape[3] <= wide else "v1_three_pass"
+
+
+def fastest_backward_on_gpu(q, k, v):
+    """Return the name of the fastest rung of the backward pass that takes these CuPy arrays on this GPU."""
+    return import_module("minikernels.flash.raw_backward").fastest(q, k, v) or "v3_split_rows"

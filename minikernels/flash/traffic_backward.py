@@ -4,7 +4,7 @@ import numpy as np
 
 from minikernels.core.limits import tile_rows
 from minikernels.core.numerics import keys_seen
-from minikernels.core.sectors import SECTOR, Access, heads, padded_tile, rows, run
+from minikernels.core.sectors import SECTOR, WARP, Access, heads, padded_tile, rows, run
 from minikernels.core.traffic import Traffic
 from minikernels.flash.traffic import FLOAT, QUAD, key_tiles, keys_of_tiles, nothing_if_empty, visits
 
@@ -80,3 +80,71 @@ def query_tiles(B, H, T, D, itemsize, starts, block_t, width):
              for t, n in zip(tiles, times, strict=True)), Access())
 
     return (heads(B * H, T * D * itemsize, matrix) + heads(B * H, T * FLOAT, vector)).times(2)
+
+
+@nothing_if_empty
+def v4_mma(B, H, G, T, S, D, itemsize, causal):
+    """Three kernels: `delta_and_zeros`; K and V once and q and do once a tile of 128 keys; `rounded_sums`.
+
+    Counts loads and stores of every kernel, copies by cp.async by the rows that exist, and the atomics: each tile of
+    queries adds a whole padded tile of dq, 512 bytes a request (compute capability 9.0; four requests before), for
+    every tile of keys that it sees.
+    """
+    return tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t=64, warp_keys=32 if D <= 64 else 16)
+
+
+@nothing_if_empty
+def v5_wgmma(B, H, G, T, S, D, itemsize, causal):
+    """As v4_mma, with tiles of 128 queries where D is at most 64."""
+    return tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t=128 if D <= 64 else 64, warp_keys=16)
+
+
+def tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t, warp_keys, block_s=128):
+    """Return the traffic of a block of `block_s` keys that walks tiles of `block_t` queries; D is a multiple of 8."""
+    eights, wide = D // 8, 8 * itemsize  # 16-byte loads of a row
+    padded, tiles = -(-T // block_t) * block_t, range(0, T, block_t)
+    starts = first_rows(T, S, causal, block_t, block_s)
+    times = [int(np.sum(starts <= t)) for t in tiles]  # tiles of keys that walk each tile of queries
+
+    def once(first, count, block):
+        """Return the cost of `count` rows, `block` at a time, 16 bytes a lane."""
+        return sum((run(first + i * D * itemsize, min(block, count - i) * eights, wide)
+                    for i in range(0, count, block)), Access())
+
+    def walk(first):
+        return sum((run(first + t * D * itemsize, min(block_t, T - t) * eights, wide).times(n)
+                    for t, n in zip(tiles, times, strict=True)), Access())
+
+    stats = run(0, block_t // 2, 4 * FLOAT).times(sum(times))
+    loads = heads(B * G, S * D * itemsize, lambda first: once(first, S, block_s)).times(2)
+    loads += heads(B * H, T * D * itemsize, walk).times(2) + stats.times(B * H)
+    stores = heads(B * G, S * D * itemsize, lambda first: once(first, S, warp_keys)).times(2)
+    sums = 16 * -(-D // 16) * FLOAT  # bytes of a padded row of dq_sum
+    traffic = delta_and_zeros(B, H, T, D, itemsize, padded, sums) + loads.loads() + stores.stores()
+    traffic += rounded_sums(B, H, T, D, itemsize)
+    traffic.atomic_bytes = B * H * sum(times) * block_t * sums
+    traffic.atomic_requests, traffic.atomic_sectors = traffic.atomic_bytes // 512, traffic.atomic_bytes // SECTOR
+    traffic.barriers = B * H * 2 * sum(times) + B * G * -(-S // block_s)
+    return traffic
+
+
+def delta_and_zeros(B, H, T, D, itemsize, padded, sums):
+    """o, do and lse read, 8 lanes a row; lse in base 2 and delta written side by side, and dq_sum set to 0."""
+    o = heads(B * H, T * D * itemsize, lambda first: rows(first, T, D // 8, 8 * itemsize, group=4, width=8))
+    lse = heads(B * H, T * FLOAT, lambda first: rows(first, T, 1, FLOAT, group=4))
+    zeros = run(0, padded * sums // 16, 16)
+    return (o.times(2) + lse).loads() + (rows(0, padded, 1, 2 * FLOAT, group=4) + zeros).times(B * H).stores()
+
+
+def rounded_sums(B, H, T, D, itemsize):
+    """dq_sum read in the order of registers, 8 bytes at a time from four lanes' places; dq written 16 bytes a lane."""
+    loads, eights = Access(), D // 8
+    for count, n in ((16, T // 16), (T % 16, 1)):
+        i = np.arange(count * eights)
+        row, column = i // eights, i % eights
+        first = (column * 32 + row % 8 * 4) * 16 + row // 8 * 8  # the others follow 16 bytes apart
+        touched = {(w, e, s) for e in range(4) for w, s in zip(i // WARP, (first + 16 * e) // SECTOR, strict=True)}
+        loads += Access(4 * -(-len(i) // WARP), len(touched), 32 * len(i)).times(n)
+    dq = heads(B * H, T * D * itemsize, lambda first: sum(
+        (run(first + t * D * itemsize, min(16, T - t) * eights, 8 * itemsize) for t in range(0, T, 16)), Access()))
+    return loads.times(B * H).loads() + dq.stores()
