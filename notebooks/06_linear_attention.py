@@ -251,6 +251,42 @@ compare(guess, cut[0], 132 // 16)
 check("06.6")
 
 # %% [markdown]
+# ### On a real GPU
+#
+# What the CUDA C++ rungs took, recorded by `minikernels bench`; the line is the fastest production kernel on the same
+# input. `v3` rounds and fades the state once for 16 tokens, `v5_wgmma` once for 64, and has scores computed ahead of it
+# by warps of their own.
+
+# %%
+from minikernels import catalog
+from minikernels.bench.recorded import recordings, spelled
+
+gpu = recordings()[0]
+case = gpu.case("linear_attention", "float16")
+rungs = [rung.name for rung in catalog.technique("linear_attention").rungs if rung.kind == "raw"]
+found = {name: gpu.of("linear_attention", name, case) for name in rungs}
+best = gpu.production("linear_attention", case)
+print(gpu.gpu, gpu.date, spelled(case))
+bars = [(name, result and result.ms) for name, result in found.items()]
+SVG(svg(ladder(bars, reference=(best.name, best.ms)).figure))
+
+# %% [markdown]
+# And gates? A pair of tokens that fades in between is no product for a tensor core. But
+#
+# $$e^{b_t - b_s} = e^{b_t - r}\, e^{r - b_s}$$
+#
+# for any r: one factor for the query, one for the key. `v6_factored_gates` takes r at the middle of 64 tokens. One of
+# the two is then above 1, and float16 ends at 65,504: segments with strong gates are noticed, and done gate by gate.
+
+# %%
+b = np.cumsum(-0.1 * np.random.default_rng(0).random((64, D)), axis=0)  # sums of mild gates, over one chunk
+factors = np.exp(b - b[31]), np.exp(b[31] - b)
+pairs = np.einsum("ti,si,tsi->ts", q[0, 0, :64], k[0, 0, :64], np.exp(b[:, None] - b))
+print("largest difference:", np.abs(np.tril(pairs - (q[0, 0, :64] * factors[0]) @ (k[0, 0, :64] * factors[1]).T)).max())
+grown = 4 * np.exp(np.outer([0.05, 0.17, 0.3, 20], np.arange(33)))  # a key of 4 at gates of -0.05 to -20
+print("tokens from the middle that float16 holds:", np.sum(grown < 65_504, axis=1) - 1, "of 32")
+
+# %% [markdown]
 # ## 6. What replaced the softmax
 #
 # Early linear attention divided by the sum of its scores. TransNormer found that training breaks there, and normalises
@@ -292,7 +328,7 @@ print("largest difference:", np.abs(slots - outputs).max())
 # ## What this left out
 #
 # Time on a GPU: the SIMT machine counts what a kernel moves and does, not how long it takes. The CUDA C++ rungs
-# (`minikernels/linear_attention/*.cu`), which need one. Gradients (`la.attention_backward`). What a D x D matrix cannot
+# (`minikernels/linear_attention/*.cu`), which need one; `NOTES.md` there says what was tried on them. Gradients (`la.attention_backward`). What a D x D matrix cannot
 # remember: this model was trained with softmax, and its text would not survive the exchange untrained.
 #
 # Papers: Lightning Attention-2 (arXiv:2401.04658), Various Lengths, Constant Speed (arXiv:2405.17381), GLA

@@ -99,6 +99,37 @@ def test_the_cuda_rungs_read_everything_once_and_v4_k_and_v_of_all_segments_but_
         assert v4.store_bytes == row * 2 + (2 * n - 1) * state + state + lefts
 
 
+@over("case", [(2, 3, 1, 64), (1, 2, 130, 128), (1, 16, 1000, 40), (1, 1, 200, 72)], ids=str)
+def test_v5_moves_what_v4_moves_in_larger_requests(case):
+    B, H, T, D = case
+    for count in (1, 2, 5):
+        forms = traffic.v4_split_along_time, traffic.v5_wgmma, traffic.v6_factored_gates
+        v4, v5, v6 = (form(*case, 2, 0, True, True, count=count) for form in forms)
+        assert v5 == v6
+        n, _ = schedule.segments_of(B * H, T, 64, 132, count)
+        teams = (D + 63) // 64
+        fewer = -(-D // 16) - 4 * (1 + teams)  # warps of a block, each of which looks up a decay
+        assert v4.load_bytes - v5.load_bytes == fewer * B * H * (2 * n - 1) * 128
+        assert v4.store_bytes == v5.store_bytes
+        assert v5.store_requests < v4.store_requests or T == 1
+        assert T < 64 or v5.load_requests < v4.load_requests
+    with pytest.raises(ValueError, match="takes no gates"):
+        traffic.v5_wgmma(*case, 2, 2, True, True)
+
+
+@over("gate", [2, 4])
+@over("case", [(2, 3, 1, 64), (1, 2, 130, 128), (1, 16, 1000, 40)], ids=str)
+def test_v6_reads_gates_as_often_as_keys(case, gate):
+    B, H, T, D = case
+    for count in (1, 2, 5):
+        v5, v6 = traffic.v5_wgmma(*case, 2, count=count), traffic.v6_factored_gates(*case, 2, gate, count=count)
+        n, tokens = schedule.segments_of(B * H, T, 64, 132, count)
+        gates = B * H * (T + (n - 1) * tokens) * D * gate
+        blocks = B * H * (2 * n - 1)
+        assert v6.load_bytes - v5.load_bytes == gates + blocks * -(-D // 16) * 128
+        assert v6.store_bytes - v5.store_bytes == 4 * blocks
+
+
 @over("heads", [1, 3, 16, 128, 200])
 @over("T", [1, 64, 65, 5000])
 def test_segments_are_whole_tiles_and_cover_every_token_once(T, heads):

@@ -110,6 +110,11 @@ BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), archi
                (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 2, "sm_90"), (16, 2048, 4, "sm_80"),
                (5, 7, 4, False, False, True, "sm_80"), (1, 3, 2, "sm_90"), (64, 256, 2, "sm_80"),
                (128, 64, 4, "sm_90")]]
+BUILDS += [(f"selective_scan/{file}.cu", selective_scan.pair_constants(selective_scan.constants(N, E, *rest), E), arch)
+           for file in ("v7_channel_pairs", "v8_staging_warps")
+           for N, E, *rest, arch in [
+               (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 4, "sm_80"), (5, 7, 4, False, False, True, "sm_80"),
+               (1, 3, 2, "sm_90"), (128, 64, 2, "sm_90")]]
 BUILDS += [(f"linear_attention/{file}.cu", linear_attention.constants(D, gate_bytes, limit), architecture)
            for file in ("v3_mma_chunk", "v4_split_along_time")
            for D, gate_bytes, architecture, limit in [

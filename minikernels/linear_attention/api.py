@@ -16,7 +16,9 @@ FORWARD = Ladder("linear_attention", {  # rung -> where its function stands, fro
     "v2_chunk": "numba_cuda.launch_v2_chunk",
     "v3_mma_chunk": "raw.launch_v3_mma_chunk",
     "v4_split_along_time": "raw.launch_v4_split_along_time",
-}, takes={"v3_mma_chunk": ("float16",), "v4_split_along_time": ("float16",)})
+    "v5_wgmma": "raw_wgmma.launch_v5_wgmma",
+    "v6_factored_gates": "raw_wgmma.launch_v6_factored_gates",
+}, takes=dict.fromkeys(("v3_mma_chunk", "v4_split_along_time", "v5_wgmma", "v6_factored_gates"), ("float16",)))
 BACKWARD = Ladder("linear_attention", {
     "reference": "reference_backward.attention_backward",
     "tiled": "tiled_backward.attention_backward",
@@ -24,6 +26,7 @@ BACKWARD = Ladder("linear_attention", {
 })
 GATES = ("float16", "float32")  # dtypes of a gate that kernels take, whatever q's is
 RAW_NEEDS = (8, 0)  # least compute capability
+WGMMA_NEEDS = (9, 0)  # the only one
 
 
 def attention(q, k, v, *, decay=None, gate=None, scale=1.0, initial_state=None, return_state=False, rung=None):
@@ -96,7 +99,7 @@ def attention(q, k, v, *, decay=None, gate=None, scale=1.0, initial_state=None, 
     if 0 in sizes.values():
         o, state = np.zeros_like(q), untouched(q, initial_state)
     else:
-        rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
+        rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v, gate))
         FORWARD.check_dtype(rung, q=q)
         if gate is not None and FORWARD.kind(rung) != "numpy":
             same_dtype(GATES, gate=gate)
@@ -204,11 +207,13 @@ def untouched(q, initial_state):
     return np.zeros_like(q, dtype=dtype, shape=(B, H, D, D)) if initial_state is None else initial_state.copy()
 
 
-def fastest_on_gpu(q, k, v):
+def fastest_on_gpu(q, k, v, gate=None):
     """Return the name of the fastest rung that takes these CuPy arrays on this GPU."""
     try:
         import_module("minikernels.linear_attention.raw").check(q, k, v, "v4_split_along_time")
     except (ShapeError, DtypeError):
         wide_enough = import_module("minikernels.linear_attention.numba_chunk").WIDTH_LIMIT
         return "v2_chunk" if q.shape[3] <= wide_enough else "v1_recurrent"
+    if architecture() == WGMMA_NEEDS:
+        return "v5_wgmma" if gate is None else "v6_factored_gates"
     return "v4_split_along_time" if architecture() >= RAW_NEEDS else "v2_chunk"

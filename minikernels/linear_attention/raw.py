@@ -66,12 +66,18 @@ def launch_v4_split_along_time(q, k, v, decay, gate, scale, initial_state, retur
     states, lefts = scratch(q, (B, H, count, D, D)), scratch(q, (B, H, count, D))
     cut, factor = (np.int32(H), np.int32(T), np.int32(count), np.int32(tokens)), np.float32(shrink(scale))
     block = threads(tile), None, shared_bytes(tile)
-    local, carry, apply = (kernel("v4_split_along_time", tile, name) for name in (
-        "local_states", "carry_states", "v4_split_along_time"))
-    local[(B * H * (count - 1), *block)](k, v, decay, gates, states, lefts, *cut, factor)
-    carry[(B * H, math.ceil(D * D / CARRIERS)), CARRIERS](states, lefts, start, np.int32(count))
-    apply[(B * H * count, *block)](q, k, v, decay, gates, states, o, state, *cut, np.float32(scale), factor)
+    local, apply = (kernel("v4_split_along_time", tile, name) for name in ("local_states", "v4_split_along_time"))
+    local[(B * H * (count - 1), *block)](k, v, decay, gates, states, lefts, NOTHING, *cut, factor)
+    carry(states, lefts, start)
+    apply[(B * H * count, *block)](q, k, v, decay, gates, states, o, state, NOTHING, *cut, np.float32(scale), factor)
     return o, state if return_state else None
+
+
+def carry(states, lefts, start):
+    """Put the state before each segment of a head in the place of the segment's own: ``states`` (B, H, count, D, D)."""
+    B, H, count, D, _ = states.shape
+    run = kernel("v4_split_along_time", constants(D, 0, shared_limit()), "carry_states")
+    run[(B * H, math.ceil(D * D / CARRIERS)), CARRIERS](states, lefts, start, np.int32(count))
 
 
 def constants(D, gate_bytes, limit=227 * 1024):

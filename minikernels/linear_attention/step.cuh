@@ -12,7 +12,7 @@
 
 #pragma once
 
-#include "fragments.cuh"
+#include "launch/mma.cuh"
 
 constexpr int STEP = 16;  // tokens
 constexpr int WIDTH = (D + 15) / 16 * 16;  // D, padded with zeros to whole steps of mma
@@ -42,6 +42,8 @@ struct GateOf<4> {
   using type = float;
 };
 using gate_t = GateOf<GATE_BYTES>::type;
+
+__device__ float2 unpack(unsigned both) { return __half22float2(reinterpret_cast<const __half2&>(both)); }
 
 struct Part {  // of one head: some tokens, from the first on
   const __half *q, *k, *v;  // (tokens, D)

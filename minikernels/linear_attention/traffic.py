@@ -93,3 +93,5 @@ def states(count, D, there):
 
 v3_mma_chunk = nothing_if_empty(traffic_raw.v3_mma_chunk)
 v4_split_along_time = nothing_if_empty(traffic_raw.v4_split_along_time)
+v5_wgmma = nothing_if_empty(traffic_raw.v5_wgmma)
+v6_factored_gates = nothing_if_empty(traffic_raw.v6_factored_gates)

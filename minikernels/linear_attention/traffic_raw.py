@@ -9,6 +9,7 @@ from minikernels.core.sectors import Access, heads, rows, run, span
 from minikernels.linear_attention.schedule import resident, segments_of
 
 FLOAT, WIDE, STEP, TILE = 4, 16, 16, 64  # bytes of a float32 and of the widest load; tokens of a step and of a tile
+BOX = 64  # rows and columns that v5's copies take at a time
 MULTIPROCESSORS = 132
 
 
@@ -39,6 +40,45 @@ def v4_split_along_time(B, H, T, D, itemsize, gate_itemsize, begun, kept, tile=T
     return traffic
 
 
+def v5_wgmma(B, H, T, D, itemsize, gate_itemsize, begun, kept, count=None):
+    """As v4, but that a request of q, k, v and o is a box of 64 tokens and 64 channels; it takes no gates."""
+    if gate_itemsize:
+        raise ValueError("v5_wgmma takes no gates")
+    return by_boxes(B, H, T, D, itemsize, 0, begun, kept, count)
+
+
+def v6_factored_gates(B, H, T, D, itemsize, gate_itemsize, begun, kept, count=None):
+    """As v5; and gates, a chunk a request. Where none is refused, v4's blocks find that out and end."""
+    return by_boxes(B, H, T, D, itemsize, gate_itemsize, begun, kept, count)
+
+
+def by_boxes(B, H, T, D, itemsize, gate_itemsize, begun, kept, count):
+    """Return the Traffic of v5 and v6."""
+    count, tokens = segments_of(B * H, T, BOX, MULTIPROCESSORS, count)
+    teams, before, blocks = -(-D // BOX), (count - 1) * tokens, B * H * (2 * count - 1)
+    loads = boxed(B * H, T, D, itemsize).times(3) + boxed(B * H, T, D, itemsize, before).times(2)
+    loads += decays(blocks, BOX * (1 + teams))
+    stores = boxed(B * H, T, D, itemsize) + states(B * H, D).times(kept)
+    lefts = run(0, D // 2, 2 * FLOAT) if gate_itemsize else run(0, D, FLOAT)
+    if gate_itemsize:
+        loads += boxed(B * H, T, D, gate_itemsize, width=BOX * teams)
+        loads += boxed(B * H, T, D, gate_itemsize, before, width=BOX * teams)
+        loads += decays(blocks, D)  # as v4 looks up decays, its blocks look up whether they are wanted
+        stores += Access(blocks, blocks, blocks * FLOAT)  # nothing is refused
+    if count == 1:
+        loads += states(B * H, D).times(begun)
+    else:
+        whole = run(0, D * D, FLOAT).times(B * H)
+        loads += carried_lefts(D).times(B * H * (count - 1)) + whole.times(count - 1 + begun) + states(B * H * count, D)
+        stores += states(B * H * (count - 1), D) + lefts.times(B * H * (count - 1)) + whole.times(count)
+    traffic = loads.loads() + stores.stores()
+    chunks, again = -(-T // BOX), before // BOX
+    traffic.barriers = blocks + B * H * 2 * teams * chunks
+    if gate_itemsize:
+        traffic.barriers += B * H * (chunks + again + count - 1)
+    return traffic
+
+
 def walked(count, T, D, itemsize, gate_itemsize, tile, arrays, tokens=None):
     """Return the loads of some arrays and of the gates of `count` heads, up to `tokens`, tile by tile."""
     ends = range(0, T if tokens is None else tokens, tile)
@@ -49,6 +89,12 @@ def walked(count, T, D, itemsize, gate_itemsize, tile, arrays, tokens=None):
             (run(first + t * D * size, min(tile, T - t) * D // vector, WIDE) for t in ends), Access()))
 
     return one(itemsize).times(arrays) + (one(gate_itemsize) if gate_itemsize else Access())
+
+
+def boxed(count, T, D, itemsize, tokens=None, width=BOX):
+    """Return the cost of copying an array of `count` heads, up to `tokens`, box by box."""
+    held = T if tokens is None else tokens
+    return heads(count, T * D * itemsize, lambda first: rows(first, held, D, itemsize, group=BOX, width=width))
 
 
 def outputs(count, T, D, itemsize):

@@ -33,11 +33,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) local_states(
     const gate_t* __restrict__ gate,  // (B, H, T, D), logarithms; not read where GATE_BYTES is 0
     float* __restrict__ states,  // (B, H, segments, D, D): a segment's own state, from zeros
     float* __restrict__ lefts,  // (B, H, segments, D): what a segment leaves of each channel
+    const int* __restrict__ wanted,  // (B, H, segments - 1): whether to do a segment; null for all
     int H,
     int T,
     int segments,
     int tokens,  // of a segment, whole tiles
     float shrink) {
+  if (wanted && !wanted[blockIdx.x]) return;
   extern __shared__ __align__(16) unsigned char smem[];
   const size_t head = blockIdx.x / (segments - 1);
   const int segment = blockIdx.x % (segments - 1);
@@ -52,22 +54,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) local_states(
   if (threadIdx.x < D) lefts[row * D + threadIdx.x] = left;
 }
 
+constexpr int FETCHED = 8;  // segments whose numbers are under way together
+
 // Put the state before each segment in the place of its own; a thread carries one number through a head's segments.
 extern "C" __global__ void carry_states(
     float* __restrict__ states,  // (B, H, segments, D, D)
     const float* __restrict__ lefts,  // (B, H, segments, D)
     const float* __restrict__ initial_state,  // (B, H, D, D), or null
     int segments) {
-  const int cell = blockIdx.y * blockDim.x + threadIdx.x;  // [i, j]
-  if (cell >= D * D) return;
   const size_t head = blockIdx.x;
+  const int cell = blockIdx.y * blockDim.x + threadIdx.x;
+  if (cell >= D * D) return;
   float carried = initial_state ? initial_state[head * D * D + cell] : 0.0f;
-  for (int segment = 0; segment < segments; segment++) {
-    const size_t row = head * segments + segment;
-    float& place = states[row * D * D + cell];
-    const float next = segment < segments - 1 ? lefts[row * D + cell / D] * carried + place : 0.0f;
-    place = carried;
-    carried = next;
+  for (int first = 0; first < segments; first += FETCHED) {
+    float own[FETCHED], left[FETCHED];
+#pragma unroll
+    for (int i = 0; i < FETCHED; i++) {
+      const size_t row = head * segments + first + i;
+      const bool there = first + i < segments - 1;  // the last segment has no state of its own
+      own[i] = there ? states[row * D * D + cell] : 0.0f;
+      left[i] = there ? lefts[row * D + cell / D] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < FETCHED; i++) {
+      if (first + i < segments) states[(head * segments + first + i) * D * D + cell] = carried;
+      carried = left[i] * carried + own[i];
+    }
   }
 }
 
@@ -77,22 +89,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v4_split_along_time(
     const __half* __restrict__ v,  // (B, H, T, D)
     const float* __restrict__ decay,  // (H)
     const gate_t* __restrict__ gate,  // (B, H, T, D), logarithms; not read where GATE_BYTES is 0
-    const float* __restrict__ states,  // (B, H, segments, D, D): the state before each segment
+    const float* __restrict__ states,  // (B, H, segments, D, D): the state before each segment; null for zeros
     __half* __restrict__ o,  // (B, H, T, D)
     float* __restrict__ last_state,  // (B, H, D, D), or null
+    const int* __restrict__ wanted,  // (B, H, segments): whether to do a segment; null for all
     int H,
     int T,
     int segments,
     int tokens,  // of a segment, whole tiles
     float scale,
     float shrink) {
+  if (wanted && !wanted[blockIdx.x]) return;
   extern __shared__ __align__(16) unsigned char smem[];
   const size_t head = blockIdx.x / segments;
   const int segment = blockIdx.x % segments;
   const Part part = segment_of(q, k, v, gate, o, decay[head % H], head, T, segment * tokens, tokens, scale, shrink);
-  State state;
+  State state = {};
   float left = 1.0f;
-  load_state(state, states + static_cast<size_t>(blockIdx.x) * D * D, shrink);
+  if (states) load_state(state, states + static_cast<size_t>(blockIdx.x) * D * D, shrink);
   walk<true>(state, left, part, smem);
   if (last_state && segment == segments - 1) store_state(last_state + head * D * D, state, shrink);
 }

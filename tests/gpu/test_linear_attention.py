@@ -6,12 +6,14 @@ import pytest
 from minikernels import launch
 from minikernels import linear_attention as la
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
-from minikernels.linear_attention import api, raw, reference, reference_backward
+from minikernels.linear_attention import api, raw, raw_wgmma, reference, reference_backward
 from tests.linear_attention_cases import CASES, gate, label, made, options, right
 
 pytestmark = pytest.mark.gpu
 over = pytest.mark.parametrize
 NUMBA, RAW = api.FORWARD.of_kind("numba"), api.FORWARD.of_kind("raw")
+DECAYS_ONLY, WGMMA = ("v5_wgmma",), ("v5_wgmma", "v6_factored_gates")
+GATED = [rung for rung in RAW if rung not in DECAYS_ONLY]
 WIDE = [  # B, H, T, D, gates, initial state
     (1, 1, 1, 64, None, True),
     (2, 3, 15, 128, None, True),
@@ -26,7 +28,19 @@ WIDE = [  # B, H, T, D, gates, initial state
     (1, 1, 190, 128, "ones", False),
     (1, 3, 49, 24, "random", True),
     (1, 2, 2049, 16, None, False),
+    (1, 2, 127, 72, None, True),
 ]
+PAIRS = [(rung, case) for rung in RAW for case in WIDE if rung in GATED or case[4] is None]
+SPLIT = {"v4_split_along_time": raw.launch_v4_split_along_time, "v5_wgmma": raw_wgmma.launch_v5_wgmma,
+         "v6_factored_gates": raw_wgmma.launch_v6_factored_gates}
+
+
+@pytest.fixture(autouse=True)
+def able(request):
+    """Skip what needs wgmma on a GPU without it."""
+    rung = getattr(request.node, "callspec", None) and request.node.callspec.params.get("rung")
+    if rung in WGMMA and launch.architecture() != api.WGMMA_NEEDS:
+        pytest.skip(f"{rung} needs compute capability {api.WGMMA_NEEDS}")
 
 
 def there(cp, inputs):
@@ -41,8 +55,7 @@ def run(cp, rung, inputs):
     return cp.asnumpy(o), cp.asnumpy(state)
 
 
-@over("case", WIDE, ids=label)
-@over("rung", RAW)
+@over(("rung", "case"), PAIRS, ids=lambda x: x if isinstance(x, str) else label(x))
 def test_raw_rung_is_within_the_error_budget(cp, rung, case):
     inputs = made(case, "float16")
     o, state = run(cp, rung, inputs)
@@ -50,11 +63,12 @@ def test_raw_rung_is_within_the_error_budget(cp, rung, case):
     right(reference.judge(o, state, *inputs))
 
 
-@over("case", WIDE[:8], ids=label)
 @over("segments", [1, 2, 3, 7, 64])
-def test_any_number_of_segments_is_right(cp, segments, case):
+@over(("rung", "case"), [(rung, case) for rung, case in PAIRS if rung in SPLIT and case in WIDE[:9]],
+      ids=lambda x: x if isinstance(x, str) else label(x))
+def test_any_number_of_segments_is_right(cp, segments, rung, case):
     inputs = made(case, "float16")
-    o, state = raw.launch_v4_split_along_time(*there(cp, inputs), True, segments=segments)
+    o, state = SPLIT[rung](*there(cp, inputs), True, segments=segments)
     right(reference.judge(cp.asnumpy(o), cp.asnumpy(state), *inputs))
 
 
@@ -82,7 +96,7 @@ def test_gradients_are_within_the_error_budget(cp, dtype, case):
     right(reference_backward.judge_backward(grads, q, k, v, do, decay, gates, scale, state, dstate))
 
 
-@over("rung", RAW)
+@over("rung", GATED)
 @over("gates", ["strong", "mixed", "random"])
 def test_gates_in_float32_and_in_float16(cp, rung, gates):
     q, k, v, decay, _, scale, state = made((2, 2, 300, 128, None, True), "float16")
@@ -92,6 +106,22 @@ def test_gates_in_float32_and_in_float16(cp, rung, gates):
         o, last = run(cp, rung, inputs)
         assert np.isfinite(o).all() and np.isfinite(last).all()
         right(reference.judge(o, last, *inputs))
+
+
+@over("segments", [1, 3])
+@over("strength", [0.0, 0.05, 0.17, 0.5])
+@over(("T", "D", "dtype"), [(64, 64, "float16"), (333, 128, "float16"), (333, 128, "float32"), (450, 72, "float32")])
+def test_gates_that_are_factored_and_gates_that_are_not(cp, T, D, dtype, strength, segments):
+    if launch.architecture() != api.WGMMA_NEEDS:
+        pytest.skip(f"v6_factored_gates needs compute capability {api.WGMMA_NEEDS}")
+    q, k, v, _, _, scale, state = made((2, 2, T, D, None, True), "float16")
+    rng = np.random.default_rng(4)
+    gates = (-strength * (1 + rng.random(q.shape))).astype(dtype)
+    gates[1, 1, T // 2 :, 3] = -20  # one channel of one head, from the middle on
+    k[0, 1, T - 1, 0] = 3000  # a key that leaves float16 if it grows much
+    inputs = q, k, v, np.array([1, 0.99], np.float32), gates, scale, state
+    o, last = raw_wgmma.launch_v6_factored_gates(*there(cp, inputs), True, segments=segments)
+    right(reference.judge(cp.asnumpy(o), cp.asnumpy(last), *inputs))
 
 
 @over("rung", RAW)
@@ -114,11 +144,11 @@ def test_a_state_larger_than_float16_holds_is_shrunk_with_the_scale(cp, rung):
 @over("rung", RAW)
 @over("cut", [1, 64, 100])
 def test_a_sequence_in_two_parts_is_the_whole(cp, rung, cut):
-    whole = made((1, 2, 200, 64, "random", True), "float16")
+    whole = made((1, 2, 200, 64, "random" if rung in GATED else None, True), "float16")
     q, k, v, decay, gates, scale, state = whole
     parts = []
     for rows in (slice(0, cut), slice(cut, 200)):
-        piece = [np.ascontiguousarray(x[:, :, rows]) for x in (q, k, v, gates)]
+        piece = [x if x is None else np.ascontiguousarray(x[:, :, rows]) for x in (q, k, v, gates)]
         o, state = run(cp, rung, (*piece[:3], decay, piece[3], scale, state))
         parts.append(o)
     right(reference.judge(np.concatenate(parts, axis=2), state, *whole))
@@ -143,19 +173,32 @@ def test_nan_stays_in_its_head_and_out_of_the_past(cp, rung):
     q, k, v, decay, gates, scale, _ = made((2, 4, 300, 64, None, False), "float16")
     k[1, 2, 150, 3] = np.nan
     o, state = run(cp, rung, (q, k, v, decay, gates, scale, None))
-    assert np.isnan(o[1, 2, 150:]).all() and np.isfinite(o[1, 2, :144]).all()
+    assert np.isnan(o[1, 2, 150:]).all() and np.isfinite(o[1, 2, :150 if rung in WGMMA else 144]).all()
     assert np.isnan(state[1, 2, 3]).all()
     assert np.isfinite(np.delete(o.reshape(8, 300, 64), 6, axis=0)).all()
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v4_split_along_time"), ("float32", 64, "v2_chunk"),
-                               ("float16", 60, "v2_chunk"), ("float32", 200, "v1_recurrent")])
-def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
+@over(("dtype", "D", "gates", "rung"), [
+    ("float16", 64, None, "v5_wgmma"), ("float16", 64, "random", "v6_factored_gates"),
+    ("float32", 64, None, "v2_chunk"), ("float16", 60, None, "v2_chunk"), ("float32", 200, None, "v1_recurrent")])
+def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, gates, rung):
     if launch.architecture() < api.RAW_NEEDS:
         pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS}")
-    q, k, v, *_ = there(cp, made((1, 2, 70, D, None, True), dtype))
-    assert api.fastest_on_gpu(q, k, v) == rung
-    cp.testing.assert_array_equal(la.attention(q, k, v), la.attention(q, k, v, rung=rung))
+    q, k, v, _, gates, *_ = there(cp, made((1, 2, 70, D, gates, True), dtype))
+    assert api.fastest_on_gpu(q, k, v, gates) == rung
+    cp.testing.assert_array_equal(la.attention(q, k, v, gate=gates), la.attention(q, k, v, gate=gates, rung=rung))
+
+
+@pytest.mark.parametrize("T", [1, 63, 64, 65, 1000])
+def test_rows_of_other_heads_and_what_lies_behind_o_stay_as_they_are(cp, T):
+    if launch.architecture() != api.WGMMA_NEEDS:
+        pytest.skip(f"v5_wgmma needs compute capability {api.WGMMA_NEEDS}")
+    inputs = made((2, 3, T, 40, None, True), "float16")
+    alone = [run(cp, "v5_wgmma", [x if x is None or np.isscalar(x) or x.ndim == 1 else x[b : b + 1] for x in inputs])
+             for b in range(2)]
+    o, state = run(cp, "v5_wgmma", inputs)
+    np.testing.assert_array_equal(o, np.concatenate([x for x, _ in alone]))
+    np.testing.assert_array_equal(state, np.concatenate([x for _, x in alone]))
 
 
 @over("rung", [None, *NUMBA, *RAW])
@@ -186,6 +229,10 @@ def test_what_a_rung_does_not_take_is_refused(cp):
         la.attention(q, k, v, rung="v3_mma_chunk")
     with pytest.raises(DtypeError, match="q has dtype float32; rung v4_split_along_time takes float16"):
         la.attention(*(x.astype("float32") for x in (q, k, v)), rung="v4_split_along_time")
+    if launch.architecture() == api.WGMMA_NEEDS:
+        wide = [cp.zeros((1, 2, 6, 16), np.float16)] * 4
+        with pytest.raises(DtypeError, match="v5_wgmma takes decays and no gates; rung v4_split_along_time takes both"):
+            la.attention(*wide[:3], gate=wide[3], rung="v5_wgmma")
     with pytest.raises(DeviceError, match="arrays live in different places"):
         la.attention(q, k, v, decay=np.ones(2, np.float32))
     with pytest.raises(DeviceError, match="rung tiled is NumPy's and the arrays live on the GPU"):
