@@ -5,11 +5,11 @@ A *part* is the query heads of one block of a group; offsets are in bytes from t
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, KEYS, group_tile, tiles_of
+from minikernels.core.decode import GROUP_KEYS, KEYS, LONG_RUN, group_runs, group_tile, runs, tiles_of
 from minikernels.core.sectors import SECTOR, WARP, Access, distinct, heads, padded_tile, run
 
-__all__ = ["GroupTile", "cut_rows", "each_row", "grouped", "left_states", "lookups", "over_slots", "owned",
-           "read_states", "shared_rows", "walked"]
+__all__ = ["GroupTile", "cut_rows", "each_row", "group_output", "group_states", "grouped", "left_states", "lookups",
+           "over_slots", "owned", "planned", "read_states", "shared_rows", "walked"]
 
 FLOAT = INT = 4
 STATE, CHUNK, THREADS, WARPS = 8, 16, 128, 4  # bytes of (m, l), and of a load; threads and warps of a block
@@ -25,7 +25,8 @@ class GroupTile:
         told = group_tile(R, D, limit)
         self.D, self.size, self.chunks, self.held = D, D * 2, D * 2 // CHUNK, told["HEADS"]
         self.parts = [min(self.held, R - first) for first in range(0, R, self.held)]
-        self.resident, self.barriers = told["RESIDENT"], 2 * -(-self.held // 8)  # of a piece of a row; and one at first
+        self.resident = told["RESIDENT"]
+        self.barriers = 1 + 2 * -(-self.held // 8)  # of a piece of a row; a block passes one more, first of all
 
     def query(self, first, held):
         """Return the cost of `held` query rows, read once a piece; rows of an odd number of chunks are padded."""
@@ -100,6 +101,23 @@ def left_states(first_ml, first_o, held, D):
     return Access(len(np.unique(pairs[0])), pairs.shape[1], held * STATE) + run(first_o, held * D, FLOAT)
 
 
+def group_output(first, held, D):
+    """Return the cost of storing `held` rows of o by ``launch/group.cuh``: 8 heads a time, 8 bytes a lane."""
+    return sum((run(first + h * D * 2, min(8, held - h) * D // 4, 8) for h in range(0, held, 8)), Access())
+
+
+def group_states(first_ml, first_o, held, D):
+    """Return the cost of storing its states: 16 bytes of o a lane, and (m, l) by the lane of a head's first columns."""
+    total = Access()
+    for h in range(0, held, 8):
+        head = np.arange(min(8, held - h))
+        sector = (first_ml + (h + head) * STATE) // SECTOR
+        pairs = np.unique(np.stack([head * (D // 4) // WARP, sector]), axis=1)
+        total += Access(len(np.unique(pairs[0])), pairs.shape[1], len(head) * STATE)
+        total += run(first_o + h * D * FLOAT, len(head) * D // 4, 16)
+    return total
+
+
 def read_states(first_o, held, D):
     """Return the cost of reading them again: a warp a state and head, all lanes its (m, l), consecutive ones o."""
     each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
@@ -119,19 +137,24 @@ def owned(piece, parts, G, R):
     return parts[part], (piece.b * G + g) * R + sum(parts[:part])
 
 
-def cut_rows(plan, lengths, keys, parts, G, D, itemsize):
-    """Return what a stream-K schedule stores, output and states, and the cost of reading its states again."""
+def cut_rows(plan, lengths, keys, parts, G, D, itemsize, group=False):
+    """Return what a stream-K schedule stores, output and states, and the cost of reading its states again.
+
+    By kernels on CUDA cores, or by those of ``launch/group.cuh``.
+    """
+    leave = group_states if group else left_states
     R, tiles = sum(parts), tiles_of(lengths, keys)
     left, read = Access(), Access()
     for place, work in enumerate(plan):
         for piece in work:
             held, head = owned(piece, parts, G, R)
             if piece.tiles == tiles[piece.b]:
-                left += run(head * D * itemsize, held * D, itemsize)
+                first = head * D * itemsize % SECTOR
+                left += group_output(first, held, D) if group else run(first, held * D, itemsize)
                 continue
             slot = (2 * place + (piece.first == 0)) * parts[0]
             places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
-            left += left_states(*places, held, D)
+            left += leave(*places, held, D)
             read += read_states(places[1], held, D)
             if piece.first == 0:  # and the kernel that merges writes each head
                 left += rows_of(head, held, D, itemsize)
@@ -143,6 +166,14 @@ def cut_rows(plan, lengths, keys, parts, G, D, itemsize):
 def rows_of(head, held, D, itemsize):
     """Return the cost of storing `held` rows of o from row `head` on, a block each."""
     return sum((run((head + h) * D * itemsize % SECTOR, D, itemsize) for h in range(held)), Access())
+
+
+def planned(lengths, rows, S, places, blocks=None):
+    """Return the runs of all blocks that are started: of those without one nothing is absorbed."""
+    places, blocks = blocks or places, blocks or group_runs(len(lengths) * rows, S, places)
+    total = rows * sum(tiles_of(lengths, GROUP_KEYS))
+    count = min(blocks, max(places, total // LONG_RUN))
+    return runs(lengths, rows, GROUP_KEYS, count) + [[]] * (blocks - count)
 
 
 def walked(plan, lengths, H):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_tile, shares
+from minikernels.core.decode import GROUP_KEYS, group_runs, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
@@ -126,17 +126,18 @@ def launch_v8_mma_stream_k(q, k, v, lengths, scale, blocks=None):
     q, k, v, lengths, scale
         As for `launch_v7_mma_group`.
     blocks : int, optional
-        Runs; as many as the GPU holds at once by default.
+        Runs; by default as many as the GPU holds at once, or more where they would be long.
     """
     (q, k, v), o, rows, tile = prepared(q, k, v, "v8_mma_stream_k")
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
-    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // GROUP_KEYS))
+    places = blocks or multiprocessors() * tile["RESIDENT"]
+    blocks = blocks or group_runs(B * rows, S, places)
     span = scratch(q, (B, rows, 2), np.int32)
     ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
-    sizes = np.int32(G), np.int32(S)
+    sizes, counts = (np.int32(G), np.int32(S)), (np.int32(places), np.int32(B))
     main, merge = (kernel("v8_mma_stream_k", tile, name) for name in ("v8_mma_stream_k", "merge_runs"))
     arrays = q, k, v, lengths, o, span, ml, part
-    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, np.int32(B), *sizes, np.float32(scale * LOG2E))
+    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, *counts, *sizes, np.float32(scale * LOG2E))
     merge[(rows, B, H), THREADS](lengths, span, ml, part, o, *sizes)
     return o
 

@@ -12,10 +12,13 @@ from minikernels.core.decode_traffic import (
     GroupTile,
     cut_rows,
     each_row,
+    group_output,
+    group_states,
     left_states,
     lookups,
     over_slots,
     owned,
+    planned,
     read_states,
     walked,
 )
@@ -82,13 +85,13 @@ def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MU
     return traffic
 
 
-def states(rows_here, parts, D, count):
+def states(rows_here, parts, D, count, leave=left_states):
     """Return the cost of writing, and of reading, the states of `count` shares of every row."""
     left, read = Access(), Access()
     for part, held in enumerate(parts):
         row = np.arange(rows_here)[:, None] * len(parts) + part
         slots = (row * count + np.arange(count)).ravel()
-        left += over_slots(slots, parts[0], D, lambda ml, o, n=held: left_states(ml, o, n, D))
+        left += over_slots(slots, parts[0], D, lambda ml, o, n=held: leave(ml, o, n, D))
         read += over_slots(slots, parts[0], D, lambda ml, o, n=held: read_states(o, n, D))
     return left, read
 
@@ -155,9 +158,9 @@ def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=M
     loads = copied(G, S, D, lengths, tile) + lookups(rows_here * count)
     loads += each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
     if count == 1:
-        left, read = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize)), Access()
+        left, read = each_row(B, G, R, tile.size, tile.parts, lambda first, n: group_output(first, n, D)), Access()
     else:
-        left, read = states(B * G, tile.parts, D, count)
+        left, read = states(B * G, tile.parts, D, count, group_states)
         left += heads_of(B * H, D, itemsize)
     traffic = (loads + read).loads() + left.stores()
     traffic.barriers = rows_here * count * (1 + tile.barriers)
@@ -168,10 +171,9 @@ def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocesso
     """As v7, q read once a piece, and the states of the rows that a cut goes through written and read back."""
     R = H // G
     tile = GroupTile(R, D)
-    blocks = min(blocks or multiprocessors * tile.resident, B * G * len(tile.parts) * -(-S // tile.keys))
-    plan = runs(lengths, G * len(tile.parts), tile.keys, blocks)
+    plan = planned(lengths, G * len(tile.parts), S, multiprocessors * tile.resident, blocks)
     loads = copied(G, S, D, lengths, tile)
-    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize)
+    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize, group=True)
     for piece in chain(*plan):
         held, head = owned(piece, tile.parts, G, R)
         loads += tile.query(head * tile.size, held)

@@ -17,11 +17,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_mma_stream_k(
     int2* __restrict__ span,  // (B, G * BLOCKS): blocks that have a row's first tile and its last
     float2* __restrict__ ml,  // (gridDim.x, 2, HEADS)
     float* __restrict__ part,  // (gridDim.x, 2, HEADS, D)
+    int places,
     int B,
     int G,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  decode(q, o, ml, part, Store{k, v, G, S}, Walk(lengths, span, B, G * BLOCKS, S), scale_log2e);
+  decode(q, o, ml, part, Store{k, v, G, S}, Walk(lengths, span, B, G * BLOCKS, S, places), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(

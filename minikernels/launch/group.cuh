@@ -38,7 +38,8 @@ struct alignas(16) Step {  // 16 keys and values
 struct alignas(16) Shared {
   __half q[TILES * 8][ROW];
   Step ring[WARPS][STAGES];
-  float m[WARPS][8], l[WARPS][8], o[WARPS][8][OUT_ROW];  // the states of the warps, a tile of heads at a time
+  float m[WARPS][TILES * 8], l[WARPS][TILES * 8];  // the states of the warps
+  float o[WARPS][8][OUT_ROW];  // a tile of heads at a time
 };
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for as much");
@@ -109,7 +110,7 @@ __device__ void start_copies(
     const size_t from = __shfl_sync(0xffffffff, place, row);  // lane `row` knows where that key is
     if (CHUNKS % 2 == 1 && i >= STEP * CHUNKS) continue;
     if (may_be_lost && from == NOWHERE) *reinterpret_cast<uint4*>(&rows[row][c]) = {NANS, NANS, NANS, NANS};
-    else cp_async_16(&rows[row][c], source + from + c, first + row < end ? 16 : 0);
+    else cp_async_16_by_l1(&rows[row][c], source + from + c, first + row < end ? 16 : 0);
   }
 }
 
@@ -226,19 +227,36 @@ __device__ void absorb(State& s, Shared& shared, Copies& copies, int& stage, int
   }
 }
 
-// Put the warps' states of one tile of heads into shared memory.
-__device__ inline void gather(Shared& shared, const State& s, int tile) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
+// Put m and l of the warp into shared memory.
+__device__ inline void gather_sums(Shared& shared, const State& s) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const float l = over_keys_sum(s.l[tile][h]);
-    if (lane < 4) shared.m[warp][head + h] = s.m[tile][h], shared.l[warp][head + h] = l;
+  for (int i = 0; i < TILES * 2; i++) {
+    const int head = i / 2 * 8 + lane % 4 * 2 + i % 2;
+    const float l = over_keys_sum(s.l[i / 2][i % 2]);
+    if (lane < 4) shared.m[warp][head] = s.m[i / 2][i % 2], shared.l[warp][head] = l;
   }
+}
+
+// The maximum and the sum of all keys of one head.
+__device__ inline float2 over_warps(const Shared& shared, int head) {
+  float m = minus_infinity(), l = 0.0f;
+  for (int w = 0; w < WARPS; w++) m = fmaxf(m, shared.m[w][head]);
+  for (int w = 0; w < WARPS; w++) l += exp2_approx(shared.m[w][head] - base(m)) * shared.l[w][head];
+  return {m, l};
+}
+
+// Put the warp's output of one tile of heads into shared memory, under the maximum of all warps.
+__device__ inline void gather_output(Shared& shared, const State& s, int tile) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
+  float share[2];
+  for (int h = 0; h < 2; h++)
+    share[h] = exp2_approx(s.m[tile][h] - base(over_warps(shared, 8 * tile + head + h).x));
 #pragma unroll
   for (int n = 0; n < WIDTH / 16; n++) {
     for (int i = 0; i < 4; i++) {
       const int d = 16 * n + lane / 4 + i / 2 * 8;
-      if (d < D) shared.o[warp][head + i % 2][d] = s.o[tile][n][i];
+      if (d < D) shared.o[warp][head + i % 2][d] = share[i % 2] * s.o[tile][n][i];
     }
   }
 }
@@ -254,21 +272,29 @@ __device__ inline void write_rows(
     int heads,
     bool whole,
     const Queries& next) {
+  __syncthreads();  // every warp has multiplied its last key, and every thread read the states of the row before
+  next.store(shared);
+  gather_sums(shared, s);
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
-    __syncthreads();  // every warp has multiplied its last key, and every thread read the tile before
-    if (tile == 0) next.store(shared);
-    gather(shared, s, tile);
-    __syncthreads();  // all warps' states, and the queries, are written before any thread reads them
-    for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * D; i += THREADS) {
-      const int h = i / D, d = i % D, place = 8 * tile * D + i;
-      Merged all = {minus_infinity(), 0.0f, 0.0f};
-      for (int w = 0; w < WARPS; w++) all = merged(all, {shared.m[w][h], shared.l[w][h], shared.o[w][h][d]});
+    __syncthreads();  // m, l and the next queries are written; every thread has read the tile before
+    gather_output(shared, s, tile);
+    __syncthreads();  // all warps' output is written before any thread adds it up
+    for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * (D / 4); i += THREADS) {
+      const int h = i / (D / 4), d = i % (D / 4) * 4, place = (8 * tile + h) * D + d;
+      const float2 state = over_warps(shared, 8 * tile + h);
+      float4 sum = {};
+      for (int w = 0; w < WARPS; w++) {
+        const float4 x = *reinterpret_cast<const float4*>(&shared.o[w][h][d]);
+        sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
+      }
       if (whole) {
-        o[place] = finish(all);
+        const float factor = state.y == 0.0f ? 0.0f : 1.0f / state.y;
+        const uint2 four = {pack(sum.x * factor, sum.y * factor), pack(sum.z * factor, sum.w * factor)};
+        *reinterpret_cast<uint2*>(o + place) = four;
       } else {
-        part[place] = all.o;
-        if (d == 0) ml[8 * tile + h] = {all.m, all.l};
+        *reinterpret_cast<float4*>(part + place) = sum;
+        if (d == 0) ml[8 * tile + h] = state;
       }
     }
   }

@@ -63,6 +63,12 @@ __device__ inline void cp_async_16(void* to, const void* from, int bytes = 16) {
                : "memory");
 }
 
+// The same by way of L1 (.ca), which asks L2 for more at a time: for what streams from HBM once.
+__device__ inline void cp_async_16_by_l1(void* to, const void* from, int bytes = 16) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+               : "memory");
+}
+
 // PTX ISA 9.7.9.25.3.2, 9.7.9.25.3.3: close a group of copies; wait until at most PENDING groups are under way.
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -9,6 +9,8 @@
 
 #include "launch/decode.cuh"
 
+constexpr int LONG_RUN = 64;  // tiles: where runs would be longer there are more of them than places, as SMs differ in speed
+
 __device__ inline int tiles_of(int length) { return (length + TILE - 1) / TILE; }  // of length -1 none
 
 __device__ inline int sum_up_to_lane(int x) {  // of the lanes 0 .. this one
@@ -28,13 +30,14 @@ struct Walk {
   int row, tile, tiles;  // row of the sequence, its next tile, its tiles
   int left;  // tiles of the run that are still to be absorbed
 
-  __device__ Walk(const int* lengths, int2* span, int B, int rows, int most)
+  __device__ Walk(const int* lengths, int2* span, int B, int rows, int most, int places)
       : lengths(lengths), span(span), B(B), rows(rows), most(most) {
     const int lane = threadIdx.x % 32;
     int total = 0;
     for (int first = 0; first < B; first += 32) total += tiles_of(first + lane < B ? keys_of(first + lane) : 0);
     total = __shfl_sync(0xffffffff, sum_up_to_lane(total), 31) * rows;
-    const int share = (total + gridDim.x - 1) / gridDim.x, place = blockIdx.x * share;
+    const int runs = min(static_cast<int>(gridDim.x), max(places, total / LONG_RUN));
+    const int share = (total + runs - 1) / runs, place = blockIdx.x * share;
     left = min(share, total - place);
     if (left > 0) find(place);
   }
@@ -102,7 +105,8 @@ __device__ inline void merge_cut_rows(
   const int b = blockIdx.y, h = blockIdx.z;
   if (h >= rows.heads) return;
   const int length = checked(lengths[b], most);
-  const int2 blocks = length > 0 ? span[b * gridDim.x + blockIdx.x] : int2{0, -1};  // a row without tiles is no one's
+  int2 blocks = span[b * gridDim.x + blockIdx.x];
+  if (length <= 0) blocks = {0, -1};  // a row without tiles is no one's, and its span was never written
   if (blocks.x == blocks.y) return;  // one block had the whole row, and wrote it
   merge_states(
       o + (static_cast<size_t>(b) * G * R + rows.head + h) * D, ml + h, part + h * D, 2 * blocks.x + 1,

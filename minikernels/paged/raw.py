@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_tile, shares
+from minikernels.core.decode import GROUP_KEYS, group_runs, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
@@ -121,16 +121,16 @@ def launch_v8_stream_k(q, k_pages, v_pages, page_table, lengths, scale, blocks=N
     q, k_pages, v_pages, page_table, lengths, scale
         As for `launch_v6_mma_group`.
     blocks : int, optional
-        Runs; as many as the GPU holds at once by default.
+        Runs; by default as many as the GPU holds at once, or more where they would be long.
     """
     arrays, o, tile, sizes = prepared(q, k_pages, v_pages, page_table, lengths, scale, "v8_stream_k")
     B, own = len(q), rows(tile, k_pages)
-    most = B * own * -(-page_table.shape[1] * k_pages.shape[1] // GROUP_KEYS)
-    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], most)
+    places = blocks or multiprocessors() * tile["RESIDENT"]
+    blocks = blocks or group_runs(B * own, page_table.shape[1] * k_pages.shape[1], places)
     span = np.empty_like(q, dtype=np.int32, shape=(B, own, 2), order="C")
     ml, part = states(tile, (2, 1, blocks), q)
     main, merge = (kernel("v8_stream_k", tile, name) for name in ("v8_stream_k", "merge_runs"))
-    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, span, ml, part, np.int32(B), *sizes)
+    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, span, ml, part, np.int32(places), np.int32(B), *sizes)
     merge[(own, B, tile["HEADS"]), THREADS](arrays[4], span, ml, part, o, *sizes[:2])
     return o
 

@@ -8,15 +8,18 @@ from itertools import chain
 import numpy as np
 
 from minikernels.core import decode_traffic
-from minikernels.core.decode import KEYS, runs, shares
+from minikernels.core.decode import KEYS, shares
 from minikernels.core.decode_traffic import (
     cut_rows,
     each_row,
+    group_output,
+    group_states,
     grouped,
     left_states,
     lookups,
     over_slots,
     owned,
+    planned,
     read_states,
     shared_rows,
     walked,
@@ -57,6 +60,13 @@ class Tile:
         """Return the cost of `held` query rows read by one warp, each request by every group of lanes."""
         sectors = sum(span(first + h * self.size, self.size) for h in range(held))
         return Access(held, sectors, held * self.row_keys * self.size)
+
+    leave = staticmethod(left_states)
+
+    @staticmethod
+    def output(first, held, D, itemsize):
+        """Return the cost of storing `held` rows of o."""
+        return run(first, held * D, itemsize)
 
     def readers(self, length, count):
         """Return how many times the queries of a sequence are read, by `count` blocks that share its keys.
@@ -126,6 +136,12 @@ class GroupTile(decode_traffic.GroupTile):
         return count
 
     cache = decode_traffic.GroupTile.copies
+    leave = staticmethod(group_states)
+
+    @staticmethod
+    def output(first, held, D, itemsize):
+        """As above."""
+        return group_output(first, held, D)
 
     def lookups(self, entry):
         """As above: lane l looks up token l % 16 of a step."""
@@ -144,13 +160,13 @@ def split(tile, B, H, G, P, D, itemsize, lengths, page_table, count):
     for b, n in enumerate(lengths):
         loads += each_row(1, G, R, tile.size, tile.parts, tile.query, b).times(tile.readers(int(n), count))
     if count == 1:
-        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize))
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: tile.output(first, n, D, itemsize))
     else:
         stores = heads(B * H, tile.size, lambda first: run(first, D, itemsize))  # the merging blocks own a head each
     for i, held in enumerate(tile.parts if count > 1 else ()):
         row = np.arange(B * G)[:, None] * len(tile.parts) + i
         slots = (row * count + np.arange(count)).ravel()
-        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: left_states(ml, o, n, D))
+        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: tile.leave(ml, o, n, D))
         loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: read_states(o, n, D))
     traffic = loads.loads() + stores.stores()
     traffic.barriers = blocks * tile.barriers
@@ -205,10 +221,9 @@ def v8_stream_k(B, H, G, P, D, itemsize, lengths, page_table, blocks=None, multi
     R = H // G
     tile = GroupTile(R, P, D, itemsize)
     own = G * len(tile.parts)
-    blocks = min(blocks or multiprocessors * tile.resident, B * own * -(-page_table.shape[1] * P // tile.keys))
-    plan = runs(lengths, own, tile.keys, blocks)
+    plan = planned(lengths, own, page_table.shape[1] * P, multiprocessors * tile.resident, blocks)
     loads = pool(tile, G, P, lengths, page_table)
-    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize)
+    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize, group=True)
     for piece in chain(*plan):
         held, head = owned(piece, tile.parts, G, R)
         loads += tile.query(head * tile.size, held)

@@ -18,13 +18,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_stream_k(
     int2* __restrict__ span,  // (B, G * BLOCKS): blocks that have a row's first tile and its last
     float2* __restrict__ ml,  // (gridDim.x, 2, HEADS)
     float* __restrict__ part,  // (gridDim.x, 2, HEADS, D)
+    int places,
     int B,
     int G,
     int max_pages,
     int pages,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
   const Store store = {k_pages, v_pages, page_table, G, max_pages, pages};
-  decode(q, o, ml, part, store, Walk(lengths, span, B, G * BLOCKS, max_pages * P), scale_log2e);
+  decode(q, o, ml, part, store, Walk(lengths, span, B, G * BLOCKS, max_pages * P, places), scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(
