@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from minikernels.block_sparse import raw_wgmma
 from minikernels.block_sparse.lists import block_lists, reach, visible
 from minikernels.core.errors import DtypeError, ShapeError
-from tests.block_sparse_cases import CASES, label, made
+from tests.block_sparse_cases import CASES, Case, label, made
 
 over = pytest.mark.parametrize
 
@@ -82,3 +83,21 @@ def test_reach_without_a_mask_hides_nothing_but_a_ragged_last_column():
     seen, whole = reach(np.ones(1, bool), 10, 10, (4, 4), causal=False)
     assert seen.all() and seen.shape == (3, 3)
     assert whole.tolist() == [[True, True, False]] * 3
+
+
+@pytest.mark.parametrize("case", [CASES[4], Case(2, 4, 2, 700, 800, 96, 64, 128, per_sequence=False, causal=True),
+                                  Case(1, 3, 3, 900, 900, 64, 128, 128, per_head=False, causal=True)], ids=label)
+def test_long_rows_are_taken_first_and_every_row_once(case):
+    q, k, _, mask = made(case, "float16")
+    found, order = raw_wgmma.sorted_lists(q, k, mask, case.block, case.causal)
+    counts = np.diff(found.starts).reshape(mask.shape[:3])
+    counts = np.broadcast_to(counts, (case.B, case.H, mask.shape[2])).ravel()[order]
+    assert sorted(order) == list(range(counts.size))
+    assert (np.diff(counts) <= 0).all()
+
+
+def test_heads_whose_keys_do_not_fit_the_cache_are_taken_one_after_another():
+    q, k = np.empty((1, 3, 128, 128), np.float16), np.empty((1, 3, 1 << 15, 128), np.float16)  # 16 MB of K and V a head
+    mask = np.ones((1, 1, 2, 512), bool)
+    mask[0, 0, 0, 7:] = False
+    assert raw_wgmma.sorted_lists(q, k, mask, (64, 64), False).order.tolist() == [1, 0, 3, 2, 5, 4]

@@ -6,6 +6,7 @@ import pytest
 from minikernels import block_sparse, simt
 from minikernels.block_sparse import api, traffic
 from minikernels.block_sparse.lists import visible
+from minikernels.core.errors import ShapeError
 from minikernels.core.traffic import Traffic
 from tests.block_sparse_cases import CASES, Case, label, made
 
@@ -57,7 +58,8 @@ def test_the_readme_formulas_are_the_closed_forms():
     mask = np.random.default_rng(0).random((B, H, T // R, S // C)) < 0.4
     kept, rows, threads, square = int(mask.sum()), B * H * T // R, 32, B * H * T * S * 4
     once, every = B * H * T * D * item, B * H * (T // R) * (S // C)
-    forms = {rung: getattr(traffic, rung)(B, H, G, T, S, D, item, mask, (R, C)) for rung in api.ATTENTION}
+    takers = [rung for rung in api.ATTENTION if rung != "v7_wgmma"]
+    forms = {rung: getattr(traffic, rung)(B, H, G, T, S, D, item, mask, (R, C)) for rung in takers}
     assert forms["reference"].load_bytes == once + 2 * B * G * S * D * item + mask.size + 2 * square
     assert forms["tiled"].load_bytes == once + 2 * kept * C * D * item
     assert forms["v1_masked_dense"].load_bytes == once + 2 * every * C * D * item + every * threads
@@ -65,6 +67,27 @@ def test_the_readme_formulas_are_the_closed_forms():
     assert forms["v3_block_lists"].load_bytes == once + 2 * kept * C * D * item + (kept + 2 * rows) * 4 * threads
     assert forms["v4_full_partial"].load_bytes == once + 2 * kept * C * D * item + (kept + 3 * rows) * 4 * threads
     assert {form.store_bytes for rung, form in forms.items() if rung != "reference"} == {once + B * H * T * 4}
+
+
+@over("block", [(64, 64), (128, 128), (256, 64), (64, 128)], ids=str)
+def test_wgmma_reads_kept_blocks_once_a_query_tile_and_no_queries_that_see_nothing(block):
+    B, H, G, T, S, D, item, (R, C) = 2, 4, 2, 512, 768, 64, 2, block
+    mask = np.random.default_rng(0).random((B, H, T // R, S // C)) < 0.2
+    mask[0, 1] = False
+    tiles, parts = B * H * T // min(R, 128), R // min(R, 128)
+    kept, busy, warps = int(mask.sum()) * parts, int(mask.any(axis=3).sum()) * R, min(R, 128) // 16
+    steps = kept * C // (128 if min(block) == 128 else 64)
+    form = traffic.v7_wgmma(B, H, G, T, S, D, item, mask, block)
+    looked_up = 4 * (3 * tiles + steps) + 32 * 4 * 4 * warps * tiles  # by a thread, by the consumers' warps
+    assert form.load_bytes == busy * D * item + 2 * kept * C * D * item + looked_up
+    assert form.store_bytes == B * H * T * (D * item + 4)
+    whole = traffic.v7_wgmma(B, H, G, T, S, D, item, mask, block, causal=True)
+    assert whole.load_bytes < form.load_bytes
+
+
+def test_wgmma_refuses_other_blocks_in_letters():
+    with pytest.raises(ShapeError, match=r"block is \(64, 96\) = \(R, C\); C=96 must be a multiple of 64 for rung v7"):
+        traffic.v7_wgmma(1, 1, 1, 64, 96, 64, block=(64, 96))
 
 
 def test_work_counts_the_cells_that_are_seen():

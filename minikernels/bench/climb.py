@@ -101,7 +101,11 @@ def step(technique, rung, inputs, gpu):
     if dtype not in rung.dtypes:
         done.reason = f"{'needs a GPU, ' if absent else ''}takes {' or '.join(rung.dtypes)}"
         return done
-    done.predicted = technique.traffic(rung, inputs)
+    try:
+        done.predicted = technique.traffic(rung, inputs)
+    except ShapeError as error:  # blocks, say, that this rung does not take
+        done.reason = str(error)
+        return done
     if absent:
         done.reason = "needs a GPU"
     elif rung.kind == "numpy":

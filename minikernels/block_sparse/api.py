@@ -1,5 +1,6 @@
 """The public function of block_sparse: validate, pick the rung, call it where the data lives."""
 
+from contextlib import suppress
 from importlib import import_module
 
 import numpy as np
@@ -19,8 +20,10 @@ ATTENTION = Ladder("block_sparse", {  # rung -> where its function stands, from 
     "v4_full_partial": "numba_cuda.launch_v4_full_partial",
     "v5_mma": "raw.launch_v5_mma",
     "v6_async": "raw.launch_v6_async",
+    "v7_wgmma": "raw_wgmma.launch_v7_wgmma",
 }, takes={"raw": ("float16",)})
 RAW_NEEDS = {"v6_async": (8, 0), "v5_mma": (8, 0)}  # fastest first: least compute capability
+WGMMA_NEEDS = (9, 0)  # the only one that v7_wgmma runs on
 
 
 def attention(q, k, v, mask, *, block, causal=False, scale=None, return_lse=False, rung=None):
@@ -97,7 +100,7 @@ def attention(q, k, v, mask, *, block, causal=False, scale=None, return_lse=Fals
     if 0 in sizes.values():
         o, lse = nothing(q, mask, sizes, block, causal)
     else:
-        rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v))
+        rung = rung or ("tiled" if place == "cpu" else fastest_on_gpu(q, k, v, block))
         ATTENTION.check_dtype(rung, q=q)
         o, lse = ATTENTION.function(rung)(q, k, v, mask, block, causal, scale)
     o = back(o.astype(q.dtype, copy=False), like)
@@ -113,9 +116,13 @@ def nothing(q, mask, sizes, block, causal):
     return np.zeros_like(q), np.broadcast_to(lse, (B, H, T)).copy()
 
 
-def fastest_on_gpu(q, k, v):
-    """Return the name of the fastest rung that takes these CuPy arrays on this GPU."""
+def fastest_on_gpu(q, k, v, block):
+    """Return the name of the fastest rung that takes these CuPy arrays, and such blocks, on this GPU."""
     raw, found = import_module("minikernels.block_sparse.raw"), architecture()
+    if found == WGMMA_NEEDS:
+        with suppress(ShapeError, DtypeError):
+            import_module("minikernels.block_sparse.raw_wgmma").check(q, k, v, block)
+            return "v7_wgmma"
     for rung, needed in RAW_NEEDS.items():
         try:
             raw.check(q, k, v, rung)

@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
+from minikernels.core.errors import ShapeError
 from minikernels.core.limits import tile_rows
 
-__all__ = ["MmaTile", "key_tile", "mma_tile", "row_parts", "threads"]
+__all__ = ["MmaTile", "WgmmaTile", "key_tile", "mma_tile", "row_parts", "threads", "wgmma_tile"]
 
 ROWS_LIMIT = 128  # query rows of a block of threads, one a thread: 128 of 255 registers are half of an SM's
 
@@ -69,3 +70,38 @@ def mma_tile(D, block):
     most = 32 if D > 64 and tall == 2 else 64  # 64 keys of wide heads would spill registers
     keys = 16 * math.ceil(math.ceil(C / 16) / math.ceil(C / most))
     return MmaTile(rows, parts, math.ceil(tiles / tall), tall, keys)
+
+
+class WgmmaTile(NamedTuple):
+    """How v7_wgmma cuts a block of the mask; the names are those of its constants.
+
+    Attributes
+    ----------
+    CONSUMERS : int
+        Warpgroups of a block of threads that multiply, of 64 query rows each.
+    BLOCK_S : int
+        Keys of a tile.
+    STAGES : int
+        Tiles of K, and of V, that shared memory holds.
+    BLOCKS : int
+        Blocks of threads that share an SM.
+    """
+
+    CONSUMERS: int
+    BLOCK_S: int
+    STAGES: int
+    BLOCKS: int
+
+
+def wgmma_tile(block):
+    """Return the tile for one block of the mask, (R, C), or raise ShapeError.
+
+    >>> wgmma_tile((128, 128)), wgmma_tile((64, 128))
+    (WgmmaTile(CONSUMERS=2, BLOCK_S=128, STAGES=2, BLOCKS=1), WgmmaTile(CONSUMERS=1, BLOCK_S=64, STAGES=2, BLOCKS=2))
+    """
+    for letter, size in zip("RC", block, strict=True):
+        if size % 64:
+            rule = f"{letter}={size} must be a multiple of 64 for rung v7_wgmma; rung v6_async takes any"
+            raise ShapeError(f"block is {block} = (R, C); {rule}")
+    tall = block[0] % 128 == 0
+    return WgmmaTile(2, 128 if block[1] % 128 == 0 else 64, 2, 1) if tall else WgmmaTile(1, 64, 2, 2)

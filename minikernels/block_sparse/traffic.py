@@ -14,7 +14,7 @@ from functools import wraps
 import numpy as np
 
 from minikernels.block_sparse.lists import reach
-from minikernels.block_sparse.tiles import key_tile, mma_tile, row_parts, threads
+from minikernels.block_sparse.tiles import key_tile, mma_tile, row_parts, threads, wgmma_tile
 from minikernels.core.numerics import keys_seen
 from minikernels.core.sectors import SECTOR, Access, rows, run
 from minikernels.core.traffic import Traffic
@@ -41,17 +41,18 @@ class Walk:
         self.starts = np.arange(mask.shape[3]) * block[1]  # each block's first key,
         self.keys = np.minimum(self.starts + block[1], S) - self.starts  # and how many it has
 
-    def queries(self, held, stride, cost):
+    def queries(self, held, stride, cost, chosen=True):
         """Return the sum of ``cost(first_byte, rows)`` over the parts of `held` rows of all block rows of all heads.
 
-        A row of the array has `stride` bytes.
+        A row of the array has `stride` bytes. Of the block rows, (B, H, rows), those count that are `chosen`.
         """
         (B, H, _, T, _, _), R = self.sizes, self.block[0]
         block_row = np.arange(0, T, R)[:, None]
         start = block_row + np.arange(0, R, held)
         count = np.minimum(np.minimum(start + held, block_row + R), T) - start
         first = np.arange(B * H)[:, None, None] * T + start
-        return over(first * stride, np.broadcast_to(count, first.shape), np.ones_like(first), cost)
+        times = np.broadcast_to(chosen, (B, H, len(block_row))).reshape(B * H, -1, 1) * np.ones_like(first)
+        return over(first * stride, np.broadcast_to(count, first.shape), times, cost)
 
     def key_blocks(self, visited, stride, cost):
         """Return the sum of ``cost(first_byte, keys)`` over visits of key blocks, `visited` (B, H, rows, columns)."""
@@ -204,4 +205,31 @@ def tensor_cores(walk, tile, columns, barriers):
     lse = walk.queries(tile.ROWS, FLOAT, lambda first, n: rows(first, n, 1, FLOAT, group=8))
     traffic = loads.loads() + (walk.queries(tile.ROWS, row, store) + lse).stores()
     traffic.barriers = tile.PARTS * barriers
+    return traffic
+
+
+@nothing_if_empty
+def v7_wgmma(walk, mask):
+    """A request of q, k, v and o is a box of up to 64 columns that TMA copies; boxes past an array's end are left out.
+
+    q is read where a tile sees keys. Each warp of the consumers looks up a tile's place in the order and its list, as
+    the producer's one thread does, but for how many blocks are full; this thread looks up a column for every key tile,
+    and the consumers one where cells have to be hidden. Barriers are those of a consumer before its outputs are copied.
+    """
+    tile, (R, C) = wgmma_tile(walk.block), walk.block
+    held, warps, width = 64 * tile.CONSUMERS, 4 * tile.CONSUMERS, 8 * -(-walk.sizes[5] // 8)
+    parts = R // held
+
+    def boxes(height):
+        return lambda first, n: rows(first, n, width, 2, group=height, width=64)
+
+    tiles, visits = parts * walk.kept[..., 0].size, parts * C // tile.BLOCK_S * walk.kept
+    hidden = warps * (4 * tiles + int(np.sum(visits * ~walk.whole)))
+    asked = 3 * tiles + int(np.sum(visits))
+    loads = walk.queries(held, 2 * width, boxes(64), walk.kept.any(axis=3))
+    loads += walk.key_blocks(walk.kept, 2 * width, boxes(tile.BLOCK_S)).times(2 * parts)
+    loads += Access(asked + hidden, asked + hidden, INT * (asked + 32 * hidden))
+    lse = walk.queries(held, FLOAT, lambda first, n: rows(first, n, 1, FLOAT, group=8))
+    traffic = loads.loads() + (walk.queries(held, 2 * width, boxes(64)) + lse).stores()
+    traffic.barriers = 2 * tile.CONSUMERS * tiles
     return traffic

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minikernels import block_sparse, launch
-from minikernels.block_sparse import api, lists, reference
+from minikernels.block_sparse import api, lists, raw_wgmma, reference
 from minikernels.core.errors import DeviceError, DtypeError, ShapeError
 from tests.block_sparse_cases import CASES, Case, label, made, right
 
@@ -28,6 +28,10 @@ TILES = [  # what the tensor-core tiles are cut for, and what they are not
     Case(1, 16, 2, 1024, 1024, 64, 64, 64, density=0.2),
     Case(1, 2, 2, 129, 129, 128, 112, 112, density=1.0, causal=True),
     Case(2, 2, 2, 140, 140, 64, 64, 64, density=0.0),
+    Case(2, 4, 2, 700, 800, 96, 192, 192, per_sequence=False, causal=True),  # three tiles of 64 rows to a block row
+    Case(3, 16, 4, 640, 900, 128, 128, 128, density=0.3, causal=True),  # more query tiles than multiprocessors
+    Case(2, 9, 3, 700, 600, 64, 256, 256, per_head=False),
+    Case(9, 16, 16, 64, 200, 128, 64, 128),  # tiles of one key tile or none
 ]
 
 
@@ -38,6 +42,14 @@ def attend(cp, case, arrays, rung, **options):
     return [cp.asnumpy(x) for x in block_sparse.attention(q, k, v, mask, **given)]
 
 
+def takes(rung, case):
+    """Skip where a rung refuses the case's blocks, or runs on other GPUs alone."""
+    if rung == "v7_wgmma" and (case.R % 64 or case.C % 64):
+        pytest.skip("R and C are multiples of 64")
+    if rung == "v7_wgmma" and launch.architecture() != api.WGMMA_NEEDS:
+        pytest.skip(f"needs compute capability {api.WGMMA_NEEDS}")
+
+
 def judged(case, arrays, outputs, scale=None):
     return reference.judge(*outputs, *arrays, case.block, case.causal, case.D**-0.5 if scale is None else scale)
 
@@ -45,6 +57,7 @@ def judged(case, arrays, outputs, scale=None):
 @over("case", TILES + CASES, ids=label)
 @over("rung", RAW)
 def test_raw_rung_is_within_the_error_budget(cp, rung, case):
+    takes(rung, case)
     if case.D > 128:
         pytest.skip("D is up to 128")
     arrays = made(case, "float16")
@@ -64,7 +77,8 @@ def test_numba_rung_is_within_the_error_budget(cp, rung, dtype, case):
 @over("rung", RAW)
 @over("scale", [-0.3, 0.0, 2.0, 40.0])
 def test_any_scale_is_right(cp, rung, scale):
-    case = Case(1, 4, 2, 100, 90, 64, 64, 32, causal=True)
+    case = Case(1, 4, 2, 100, 90, 64, 64, 64, causal=True)
+    takes(rung, case)
     arrays = made(case, "float16")
     right(judged(case, arrays, attend(cp, case, arrays, rung, scale=scale), scale))
 
@@ -83,8 +97,12 @@ def test_lists_are_those_of_numpy(cp, case):
 @over("rung", RAW)
 def test_lists_made_beforehand_give_the_same(cp, rung):
     case = TILES[2]
+    takes(rung, case)
     q, k, v, mask = (cp.asarray(x) for x in made(case, "float16"))
-    made_before = lists.block_lists(mask, case.T, case.S, case.block, case.causal)
+    if rung == "v7_wgmma":
+        made_before = raw_wgmma.sorted_lists(q, k, mask, case.block, case.causal)
+    else:
+        made_before = lists.block_lists(mask, case.T, case.S, case.block, case.causal)
     found = api.ATTENTION.function(rung)(q, k, v, mask, case.block, case.causal, 0.125, made_before)
     expected = block_sparse.attention(q, k, v, mask, block=case.block, causal=case.causal, return_lse=True, rung=rung)
     for x, y in zip(found, expected, strict=True):
@@ -93,7 +111,8 @@ def test_lists_made_beforehand_give_the_same(cp, rung):
 
 @over("rung", RAW)
 def test_views_that_are_not_contiguous_or_not_aligned(cp, rung):
-    case = Case(2, 4, 2, 65, 80, 64, 32, 32, causal=True)
+    case = Case(2, 4, 2, 65, 80, 64, 64, 64, causal=True)
+    takes(rung, case)
     q, k, v, mask = (cp.asarray(x) for x in made(case, "float16"))
     options = {"block": case.block, "causal": True, "rung": rung}
     expected = block_sparse.attention(q, k, v, mask, **options)
@@ -110,6 +129,7 @@ def test_views_that_are_not_contiguous_or_not_aligned(cp, rung):
 @over("rung", [*NUMBA, *RAW])
 def test_nan_stays_in_its_head_and_in_kept_blocks(cp, rung):
     case = Case(1, 4, 4, 128, 128, 64, 64, 64)
+    takes(rung, case)
     q, k, v, mask = made(case, "float16")
     mask[:] = np.eye(2, dtype=bool)
     q[0, 3, 5], v[0, 0, 100] = np.nan, np.nan
@@ -120,14 +140,16 @@ def test_nan_stays_in_its_head_and_in_kept_blocks(cp, rung):
     assert rung == "v1_masked_dense" or np.isfinite(o[0, 0, :64]).all()
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v6_async"), ("float16", 100, "v6_async"),
-                               ("float32", 64, "v4_full_partial"), ("float16", 200, "v4_full_partial")])
-def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
+@over(("dtype", "D", "R", "rung"), [
+    ("float16", 64, 64, "v7_wgmma"), ("float16", 100, 128, "v7_wgmma"), ("float16", 64, 32, "v6_async"),
+    ("float16", 100, 96, "v6_async"), ("float32", 64, 64, "v4_full_partial"), ("float16", 200, 64, "v4_full_partial")])
+def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, R, rung):
     if launch.architecture() < api.RAW_NEEDS["v6_async"]:
         pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS['v6_async']}")
-    case = Case(1, 2, 1, 70, 70, D, 32, 32)
+    case = Case(1, 2, 1, 70, 70, D, R, 64)
+    takes(rung, case)
     q, k, v, mask = (cp.asarray(x) for x in made(case, dtype))
-    assert api.fastest_on_gpu(q, k, v) == rung
+    assert api.fastest_on_gpu(q, k, v, case.block) == rung
     cp.testing.assert_array_equal(block_sparse.attention(q, k, v, mask, block=case.block),
                                   block_sparse.attention(q, k, v, mask, block=case.block, rung=rung))
 
@@ -165,7 +187,8 @@ def test_mixed_homes_are_refused(cp):
 @over("rung", RAW)
 def test_what_no_raw_rung_takes_is_refused_in_letters(cp, rung):
     def attempt(D, dtype):
-        case = Case(1, 2, 1, 16, 16, D, 8, 8)
+        case = Case(1, 2, 1, 16, 16, D, 64, 64)
+        takes(rung, case)
         block_sparse.attention(*(cp.asarray(x) for x in made(case, dtype)), block=case.block, rung=rung)
 
     with pytest.raises(ShapeError, match=f"D=136 must be at most 128: {rung} keeps a row's outputs in registers"):

@@ -1,0 +1,141 @@
+// What v7_wgmma walks over: query tiles, sorted by work; their lists of key tiles; and the rings that TMA fills.
+//
+// Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; R, C the mask's block, queries by keys; CONSUMERS
+// warpgroups that multiply; BLOCK_S keys of a tile; STAGES of a ring; BLOCKS of threads that share an SM.
+
+#pragma once
+
+#include "launch/hopper.cuh"
+#include "launch/softmax.cuh"
+
+constexpr int GROUP = 128;  // threads of a warpgroup
+constexpr int THREADS = GROUP * (1 + CONSUMERS);
+constexpr int ROWS = 64;  // of a consumer: as many as wgmma has
+constexpr int BLOCK_T = ROWS * CONSUMERS;
+constexpr int PARTS = R / BLOCK_T;  // query tiles of a block row of the mask
+constexpr int TILES = C / BLOCK_S;  // key tiles of a block
+constexpr int PANEL = 64;  // columns that stand beside each other in shared memory
+constexpr int PANELS = (D + PANEL - 1) / PANEL;  // columns past D are zeros: TMA fills them in, and leaves them out
+constexpr int SCORES = BLOCK_S / 2;  // a thread's of a tile of scores, and
+constexpr int OUTPUTS = PANELS * PANEL / 2;  // of outputs
+constexpr float LN2 = 0.69314718f;
+
+static_assert(D >= 8 && D % 8 == 0 && D <= 128, "TMA takes rows of a multiple of 16 bytes; registers hold 128 columns");
+static_assert(R % BLOCK_T == 0 && C % BLOCK_S == 0, "tiles divide the mask's blocks");
+
+struct Shared {
+  __half q[CONSUMERS][PANELS][ROWS][PANEL];
+  __half o[CONSUMERS][PANELS][ROWS][PANEL];
+  __half k[STAGES][PANELS][BLOCK_S][PANEL];
+  __half v[STAGES][PANELS][BLOCK_S][PANEL];
+  Barrier q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+};
+
+// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp that has read.
+__device__ void set_up(Shared& s) {
+  barrier_init(&s.q_full, 1);
+  barrier_init(&s.q_empty, 4 * CONSUMERS);
+  for (int i = 0; i < STAGES; i++) {
+    barrier_init(&s.k_full[i], 1);
+    barrier_init(&s.v_full[i], 1);
+    barrier_init(&s.k_empty[i], 4 * CONSUMERS);
+    barrier_init(&s.v_empty[i], 4 * CONSUMERS);
+  }
+  barrier_init_done();
+}
+
+__device__ void release(Barrier& empty) {
+  if (threadIdx.x % 32 == 0) barrier_arrive(&empty);
+}
+
+// Two consumers take turns at starting products: so one multiplies while the other has its softmax to do. Named barriers
+// 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken in vain.
+__device__ void await_turn(int w) {
+  if (CONSUMERS == 2) named_sync(3 + w, 2 * GROUP);
+}
+
+__device__ void pass_turn(int w) {
+  if (CONSUMERS == 2) named_arrive(4 - w, 2 * GROUP);
+}
+
+// Where a ring stands: tile n is in stage n % STAGES, and its barriers have the parity of n / STAGES.
+struct Ring {
+  int stage = 0, parity = 0;
+
+  __device__ void advance() {
+    if (++stage == STAGES) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// All that there is to do.
+struct Work {
+  const int *starts, *full, *columns, *order;
+  int mask_b, mask_h, H, G, block_rows, heads;
+};
+
+// A query tile: whose it is, and what it visits.
+struct Tile {
+  int head, group, row;  // [b, h] of q and o, [b, g] of k and v, first query row
+  int begin, count, full;  // where its list begins, its key tiles, how many of them are of full blocks
+};
+
+// The block's next tile, if there is one. Turns go there and back through the blocks of threads: the one that had the
+// longest tile gets the shortest of the next turn.
+__device__ bool next_tile(Tile& tile, const Work& work, int turn) {
+  const int blocks = gridDim.x, place = turn * blocks + (turn % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
+  if (place >= work.heads * work.block_rows * PARTS) return false;
+  const int row = work.order[place / PARTS], head = row / work.block_rows, i = row % work.block_rows;
+  const int b = head / work.H, h = head % work.H;
+  const int list = (b % work.mask_b * work.mask_h + h % work.mask_h) * work.block_rows + i, begin = work.starts[list];
+  tile = {head, b * work.G + h / (work.H / work.G), i * R + place % PARTS * BLOCK_T,
+          begin, (work.starts[list + 1] - begin) * TILES, work.full[list] * TILES};
+  return true;
+}
+
+__device__ int first_key(const int* columns, int u) { return columns[u / TILES] * C + u % TILES * BLOCK_S; }
+
+__device__ void load_tile(__half (&to)[PANELS][BLOCK_S][PANEL], const TensorMap& map, Barrier& full, int key, int group) {
+  barrier_expect(&full, sizeof(to));
+  for (int p = 0; p < PANELS; p++) tma_load(to[p], map, &full, p * PANEL, key, group);
+}
+
+// The producer: one thread that copies what the consumers will read, in the order in which they will.
+__device__ void produce(
+    Shared& s,
+    const TensorMap& q_map,
+    const TensorMap& k_map,
+    const TensorMap& v_map,
+    const Work& work) {
+  Ring k, v;
+  Tile tile;
+  int q_parity = 0;
+  for (int turn = 0; next_tile(tile, work, turn); turn++) {
+    if (tile.count == 0) continue;
+    const int* columns = work.columns + tile.begin;
+    int key = first_key(columns, 0), last = 0;
+    barrier_wait(&s.q_empty, q_parity ^ 1);  // no consumer needs the last tile's Q any more
+    q_parity ^= 1;
+    barrier_expect(&s.q_full, sizeof(s.q));
+    for (int w = 0; w < CONSUMERS; w++)
+      for (int p = 0; p < PANELS; p++) tma_load(s.q[w][p], q_map, &s.q_full, p * PANEL, tile.row + w * ROWS, tile.head);
+#pragma unroll 1
+    for (int u = 0; u <= tile.count; u++) {  // K of tile u, and V of the tile before it
+      const int next = u + 1 < tile.count ? first_key(columns, u + 1) : 0;  // looked up while this tile waits for room
+      if (u < tile.count) {
+        barrier_wait(&s.k_empty[k.stage], k.parity ^ 1);
+        load_tile(s.k[k.stage], k_map, s.k_full[k.stage], key, tile.group);
+        k.advance();
+      }
+      if (u > 0) {
+        barrier_wait(&s.v_empty[v.stage], v.parity ^ 1);
+        load_tile(s.v[v.stage], v_map, s.v_full[v.stage], last, tile.group);
+        v.advance();
+      }
+      last = key;
+      key = next;
+    }
+  }
+}
