@@ -20,7 +20,6 @@ static_assert(ITEM_BYTES == 2, "mma multiplies float16");
 static_assert(D == 32 || D == 64 || D == 128, "pieces of a row are turned by a power of two");
 static_assert(V_GROUP >= D || V_GROUP % (8 * PAIRS) == 0, "the channels of a piece share a scale");
 static_assert(HEADS <= 8, "heads are the 8 columns of a product");
-
 static_assert(SHARED_SCALES == 1 || SHARED_SCALES == 2 || SHARED_SCALES == 4, "two tokens' scales are one load");
 
 using Fragment = unsigned[PIECES][PAIRS];  // a lane's channels of a vector: word lane % 4 of every piece, unpacked

@@ -3,7 +3,7 @@
 // A step of STEP tokens lies in shared memory as it lay in the cache, but for the 16-byte pieces of a row, whose order
 // is turned so that eight rows of an 8x8 matrix fall on all banks. Keys are the left operand of m16n8k16, 16 tokens
 // high, the queries' 8 columns are heads; values are the left operand too, turned over by ldmatrix, 16 channels high.
-// The bits n of a code in the low bits of a float16 are n * 2^-24, a subnormal: tensor cores multiply it exactly.
+// fragments.cuh has what a lane makes of it.
 //
 // Constants, by -D: those of states.cuh, ITEM_BYTES 2, HEADS at most 8; STEP tokens that a warp takes at a time.
 

@@ -122,7 +122,8 @@ def split_or_not(rung, q, k_cache, v_cache, lengths, scale, count, **options):
     (B, _, D), (G, S), H = q.shape, k_cache.shape[1:3], tile["HEADS"]
     if count is None:
         count = shares(B * rows, -(-S // (WARPS * tile["K_GROUP"])), multiprocessors() * tile["RESIDENT"])
-    ml, part = (np.empty_like(q, np.float32, shape=(B, rows, count, H, width), order="C") for width in (2, D))
+    slots = (B, rows, count if count > 1 else 0, H)
+    ml, part = (np.empty_like(q, np.float32, shape=(*slots, width), order="C") for width in (2, D))
     sizes = np.int32(G), np.int32(S), np.int32(k_cache.quantized), np.float32(scale * LOG2E)
     shared = tile.get("SHARED_BYTES", 0)
     kernel(rung, tile)[(count, rows, B), THREADS, 0, shared](*arrays, lengths, o, ml, part, *sizes)
