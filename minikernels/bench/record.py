@@ -29,7 +29,7 @@ SUITES = {  # technique -> suites(technique, shapes)
     "kv_compression": quantized.suites,
 }
 SERIES = 2  # runs of many repeats each: the difference between their medians is the noise
-SERIES_MS = 250  # about as long as one series takes
+SERIES_MS = 60  # about as long as one series takes
 FEWEST, MOST = 3, 100  # repeats of a series
 LONGEST_MS = 1000  # a kernel that takes longer is timed once
 METHOD = (
