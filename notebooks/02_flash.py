@@ -267,6 +267,34 @@ compare(guess, q_loads.load_sectors // q_loads.load_requests, min(32, 32 * D * 4
 check("02.6")
 
 # %% [markdown]
+# ## The way back
+#
+# The backward pass keeps lse and multiplies every tile of scores again: $P = e^{S - \mathit{lse}}$ and
+# $dS = P \circ (dO\,V^\top - \delta)$ give $dV = P^\top dO$, $dK = dS^\top Q$ and $dQ = dS\,K$. A block that owns
+# keys sums dK and dV; of dQ it has one term of a sum over blocks. `v3_split_rows` walks the tiles once more for dQ: 7
+# products a pair of tiles. The tensor-core rungs add their terms in HBM with atomics: 5 products.
+
+# %%
+from minikernels.flash import traffic_backward
+
+o, lse = flash.attention(q, k, v, return_lse=True)
+with simt.collect() as launches:
+    flash.attention_backward(q, k, v, o, lse, np.ones_like(o), rung="v3_split_rows")
+twice = sum(launch.traffic for launch in launches)
+
+# %%
+once = traffic_backward.v4_mma(**sizes, itemsize=2)
+TrafficMeter([("two walks", traffic_backward.v3_split_rows(**sizes, itemsize=4), twice.by_array)])
+
+# %%
+print("two walks, float32:", twice.load_bytes, "bytes loaded, none added by atomics")
+print("one walk,  float16:", once.load_bytes, "bytes loaded,", once.atomic_bytes, "added by atomics, in float32")
+
+# %% [markdown]
+# Atomics add in no fixed order: dK and dV come out the same on every run, dQ to the last bits. On tensor cores the two
+# further products would cost more than that.
+
+# %% [markdown]
 # ## Bytes are not time
 #
 # What the ladder's kernels took on a real GPU, recorded by `minikernels bench`; the line is the fastest
@@ -297,10 +325,10 @@ Roofline(points, roofs(gpu.gpu))
 # %% [markdown]
 # ## What this left out
 #
-# The backward pass, which keeps lse and computes every tile of scores again (`flash.attention_backward`). Heads that
-# share keys (01). Block-sparse masks (03). Keys split over blocks for decoding (01, 04). Tensor cores, asynchronous
-# copies and swizzled shared memory, which the last rungs use (`minikernels/flash/*.cu`). And time: the SIMT machine
-# counts what a kernel moves and does, not how long it takes.
+# Heads that share keys (01). Block-sparse masks (03). Keys split over blocks for decoding (01, 04). Tensor cores,
+# asynchronous copies and swizzled shared memory, which the last rungs use, forward and backward
+# (`minikernels/flash/*.cu` and its `NOTES.md`). And time: the SIMT machine counts what a kernel moves and does, not
+# how long it takes.
 #
 # Papers: FlashAttention (arXiv:2205.14135), FlashAttention-2 (arXiv:2307.08691), Online normalizer calculation for
 # softmax (arXiv:1805.02867). The derivation stands in `minikernels/flash/README.md`.
