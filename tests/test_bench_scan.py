@@ -18,6 +18,7 @@ def here(monkeypatch):
         monkeypatch.setattr(launch, name, lambda x, *_: x)
     monkeypatch.setattr(launch, "times_ms", lambda function, runs, warm_up: [2.0] * runs)
     monkeypatch.setattr(scan, "mamba", lambda there: Entry("peer", "mamba_ssm", None, "not here"))
+    monkeypatch.setattr(scan, "jax_scan", lambda there: Entry("peer", "jax", None, "not here"))
     monkeypatch.setattr(scan, "torch_loop", lambda there: Entry("peer", "torch", None, "not here"))
 
 
@@ -66,7 +67,8 @@ def test_the_series_over_lengths_has_scans_and_attention(here, monkeypatch):
     assert [(s.technique, s.sizes["T"]) for s in suites] == [
         (name, T) for T in (32, 64) for name in ("selective_scan", "flash")]
     assert {s.variant for s in suites} == {scan.SERIES}
-    assert [entry.name for entry in suites[0].entries] == ["v5_registers", "v6_three_phase", "mamba_ssm"]
+    assert [entry.name for entry in suites[0].entries] == [
+        "v5_registers", "v6_three_phase", "v7_channel_pairs", "v8_staging_warps", "mamba_ssm", "jax"]
     assert "v5_mma" in {entry.name for entry in suites[1].entries}
 
 

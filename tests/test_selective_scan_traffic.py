@@ -121,13 +121,42 @@ def test_the_cuda_rungs_read_tokens_once_or_twice(sizes, itemsize):
     assert traffic.v6_three_phase(*sizes, itemsize=itemsize, count=1) == v5
 
 
+@over("rung", ["v7_channel_pairs", "v8_staging_warps"])
+@over("sizes", [(1, 16384, 2048, 16), (2, 100, 40, 5), (1, 300, 7, 100)], ids=str)
+@over("itemsize", [2, 4])
+def test_channel_pairs_read_b_and_c_half_as_often(sizes, itemsize, rung):
+    B, T, E, N = sizes
+    tile = raw.pair_constants(raw.constants(N, E, itemsize), E)
+    blocks, states = raw.blocks_of(E, tile), E * N * 4
+    assert blocks == -(-E // (2 * raw.THREADS // tile["LANES"]))
+    share = E * raw.THREADS // (2 * raw.THREADS // tile["LANES"]) * tile["VEC"] * 4  # bias, or d, for its readers
+    whole = getattr(traffic, rung)(*sizes, itemsize=itemsize, count=1)
+    tokens = B * T * (4 * E + 2 * blocks * N) * itemsize
+    assert whole.load_bytes + whole.store_bytes == tokens + 2 * B * share + 3 * B * states
+    assert whole.barriers == B * blocks * (-(-T // tile["TOKENS"]) + 1)
+    parts = getattr(traffic, rung)(*sizes, itemsize=itemsize, count=3)
+    tiles = -(-T // tile["TOKENS"])
+    count, each = -(-tiles // -(-tiles // 3)), -(-tiles // 3)
+    early = (count - 1) * each * tile["TOKENS"]
+    again = B * early * (2 * E + blocks * N) * itemsize + 3 * B * (count - 1) * share
+    carried = B * (6 * (count - 1) + 2 + count) * states + B * (count - 1) * E * 4  # rates, states, sums of steps
+    assert parts.load_bytes + parts.store_bytes == whole.load_bytes + whole.store_bytes + again + carried
+
+
 @over("N", [1, 4, 5, 16, 17, 100, 128])
 def test_the_forms_and_the_kernels_share_their_constants(N):
     for E in (7, 64):
         tile, form = raw.constants(N, E, 2), traffic_raw.Tile(E, N, 2)
         assert (tile["LANES"], tile["TOKENS"], tile["VEC"]) == (form.lanes, form.tokens, form.vector)
         assert raw.blocks_of(E, tile) == form.blocks
-    assert (raw.THREADS, raw.PER, raw.RESIDENT) == (traffic_raw.THREADS, traffic_raw.PER, traffic_raw.RESIDENT)
+        for itemsize in (2, 4):
+            tile, form = raw.pair_constants(raw.constants(N, E, itemsize), E), traffic_raw.Pairs(E, N, itemsize)
+            assert [tile[name] for name in ("LANES", "TOKENS", "VEC", "MIX")] == [
+                form.lanes, form.tokens, form.vector, form.mix]
+            assert raw.blocks_of(E, tile) == form.blocks
+    assert (raw.THREADS, raw.PER, raw.RESIDENT, raw.PAIRS_RESIDENT, raw.STAGING_RESIDENT) == (
+        traffic_raw.THREADS, traffic_raw.PER, traffic_raw.RESIDENT, traffic_raw.PAIRS_RESIDENT,
+        traffic_raw.STAGING_RESIDENT)
 
 
 @over("blocks", [1, 64, 512, 5000])

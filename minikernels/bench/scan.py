@@ -1,5 +1,6 @@
 """What is timed of the selective scan: cases, rungs, peers, the check before the clock, time per token against T."""
 
+import os
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -39,7 +40,8 @@ def suites(technique, shapes=None):
         yield suite(technique, sizes, dtype)
     for T in LENGTHS:
         whole = suite(technique, {**LONG, "T": T}, "float16")
-        kept = [entry for entry in whole.entries if entry.kind == "peer" or entry.name.startswith(("v5", "v6"))]
+        raw = {rung.name for rung in technique.rungs if rung.kind == "raw"}
+        kept = [entry for entry in whole.entries if entry.kind == "peer" or entry.name in raw]
         yield replace(whole, entries=tuple(kept), variant=SERIES)
         if T <= LONGEST_ATTENTION:
             yield attention_suite(T)
@@ -57,7 +59,7 @@ def suite(technique, sizes, dtype):
                 absent = "a rung for learning, timed at two shapes alone"
             given = channel_major(there) if rung.name == "v1_channel_major" else there
             entries.append(Entry("rung", rung.name, partial(scanned, given, rung.name), absent))
-    entries += [mamba(there), *([] if sizes != TEACHING else [torch_loop(there)])]
+    entries += [mamba(there), jax_scan(there), *([] if sizes != TEACHING else [torch_loop(there)])]
     moved = traffic.least_bytes(**sizes, itemsize=inputs["u"].itemsize, gated=False)
     judge = Samples(inputs).judge
     return Suite("selective_scan", sizes, dtype, False, traffic.flop(**sizes), tuple(entries), judge, bytes=moved)
@@ -106,6 +108,29 @@ def mamba(there):
         return {"o": launch.to_cupy(o).swapaxes(1, 2), "state": launch.to_cupy(state)}
 
     return Entry("peer", "mamba_ssm", run)
+
+
+def jax_scan(there):
+    """Return the Entry of jax-linear-attention's kernel, which takes bfloat16 and float32."""
+    name = "jax-linear-attention"
+    if there["u"].dtype != np.float32:
+        return Entry("peer", name, None, "takes bfloat16 and float32, and neither is float16")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or JAX takes most of the GPU's memory
+    try:
+        jax = import_module("jax")  # a peer, not a dependency
+        kernel = import_module("jla.ops.mosaic_gpu.mamba1").mamba1
+    except ImportError as error:
+        return Entry("peer", name, None, f"jax-linear-attention cannot be imported: {error}")
+
+    @jax.jit
+    def function(u, delta, a, b, c, d, delta_bias):
+        return kernel(c, b, u, delta, a, d=d, dt_bias=delta_bias, dt_softplus=True, output_final_state=True)
+
+    def run():  # arrays change hands at each run, so that JAX's stream waits for CuPy's, and CuPy's for JAX's
+        o, state = function(**{name: jax.dlpack.from_dlpack(x) for name, x in there.items()})
+        return {"o": launch.to_cupy(o), "state": launch.to_cupy(state)}
+
+    return Entry("peer", name, run)
 
 
 def torch_loop(there):

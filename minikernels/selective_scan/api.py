@@ -19,6 +19,8 @@ SCAN = Ladder("selective_scan", {  # rung -> where its function stands, from the
     "v4_blelloch": "numba_cuda.launch_v4_blelloch",
     "v5_registers": "raw.launch_v5_registers",
     "v6_three_phase": "raw.launch_v6_three_phase",
+    "v7_channel_pairs": "raw.launch_v7_channel_pairs",
+    "v8_staging_warps": "raw.launch_v8_staging_warps",
 })
 LAYOUTS = {"u": "BTE", "delta": "BTE", "a": "EN", "b": "BTN", "c": "BTN", "d": "E", "z": "BTE", "delta_bias": "E",
            "initial_state": "BEN"}

@@ -15,6 +15,9 @@ RESIDENT = 4  # blocks that a multiprocessor runs at once
 PER = 4  # states of a thread
 STATES_LIMIT = 32 * PER  # of a channel: those of one warp
 VEC = 4  # channels that one load reads
+EACH = 2  # channels of a thread in v7_channel_pairs and v8_staging_warps
+PAIRS_RESIDENT = 3  # blocks of v7_channel_pairs that a multiprocessor runs at once
+STAGING_RESIDENT = 2  # of v8_staging_warps, whose blocks have twice the threads
 ALIGNED = 16  # bytes
 FOLDER = Path(__file__).parent
 
@@ -55,27 +58,87 @@ def launch_v6_three_phase(u, delta, a, b, c, d, z, delta_bias, delta_softplus, i
         Chunks of a sequence; by default as many as fill the GPU soonest.
     """
     given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v6_three_phase")
-    (B, T, E), N = u.shape, a.shape[1]
-    blocks, tiles = blocks_of(E, tile), -(-T // tile["TOKENS"])
-    if count is None:
-        count, tiles_each = chunks(B * blocks, tiles, multiprocessors() * RESIDENT)
-    else:
-        tiles_each = -(-tiles // count)
-        count = -(-tiles // tiles_each)
+    count, share = divided(u, tile, multiprocessors() * RESIDENT, count)
     if count == 1:
         return launch_v5_registers(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state)
+    return in_chunks("v6_three_phase", given, tile, tile, THREADS, count, share)
+
+
+def launch_v7_channel_pairs(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, count=None):
+    """Return o and the last state; a thread owns states of two channels, and reads b and c once for both.
+
+    Differs from v6_three_phase: two channels a thread; a tile of tokens is staged while the one before is gone through.
+    With one chunk a sequence the last phase alone runs.
+
+    Parameters
+    ----------
+    u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state
+        As for `launch_v5_registers`.
+    count : int, optional
+        Chunks of a sequence; by default as many as fill the GPU soonest.
+    """
+    given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v7_channel_pairs")
+    pairs = pair_constants(tile, u.shape[2])
+    count, share = divided(u, pairs, multiprocessors() * PAIRS_RESIDENT, count)
+    return in_chunks("v7_channel_pairs", given, pairs, tile, THREADS, count, share)
+
+
+def launch_v8_staging_warps(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, count=None):
+    """Return o and the last state; half of the warps stage tokens and write outputs, the other half own states.
+
+    Differs from v7_channel_pairs: what happens to a token once is done by warps that do nothing else.
+
+    Parameters
+    ----------
+    u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, count
+        As for `launch_v7_channel_pairs`.
+    """
+    given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v8_staging_warps")
+    pairs = pair_constants(tile, u.shape[2])
+    count, share = divided(u, pairs, multiprocessors() * STAGING_RESIDENT, count)
+    return in_chunks("v8_staging_warps", given, pairs, tile, 2 * THREADS, count, share)
+
+
+def divided(u, tile, places, count=None):
+    """Return (chunks of a sequence, tokens of a chunk): `count` chunks, or as many as fill the places soonest."""
+    B, T, E = u.shape
+    tiles = -(-T // tile["TOKENS"])
+    if count is None:
+        count, each = chunks(B * blocks_of(E, tile), tiles, places)
+    else:
+        each = -(-tiles // count)
+        count = -(-tiles // each)
     check_grid(chunks=count)
+    return count, each * tile["TOKENS"]
+
+
+def in_chunks(rung, given, tile, carried, threads, count, share):
+    """Return o and the last state by a rung of three phases, or by the last one where a sequence is one chunk.
+
+    Parameters
+    ----------
+    rung : str
+        Its file and the kernel of its last phase.
+    given : list
+        What `prepared` returned.
+    tile, carried : dict
+        Constants of the rung, and of the kernel that carries states from chunk to chunk.
+    threads : int
+        Of a block.
+    count, share : int
+        Chunks of a sequence, tokens of a chunk.
+    """
     u, delta, a, b, c, d, z, delta_bias, state = given
-    part, sums = (np.empty_like(a, shape=shape, order="C") for shape in ((B, count, E, N), (B, count, E)))
-    o, last = np.empty_like(u, order="C"), np.empty_like(state, order="C")
-    share = tiles_each * tile["TOKENS"]
-    T, E, share, count32 = (np.int32(size) for size in (T, E, share, count))
-    local = kernel("v6_three_phase", tile, "local_states")
-    local[(blocks, count - 1, B), THREADS](u, delta, a, b, delta_bias, part, sums, T, E, share, count32)
-    carry = kernel("v6_three_phase", tile, "carry_states")
-    carry[(-(-int(E) * N // THREADS), B), THREADS](a, state, part, sums, E, count32)
-    apply = kernel("v6_three_phase", tile)
-    apply[(blocks, count, B), THREADS](u, delta, a, b, c, d, z, delta_bias, part, o, last, T, E, share)
+    (B, T, E), N, blocks = u.shape, a.shape[1], blocks_of(u.shape[2], tile)
+    o, last, before = np.empty_like(u, order="C"), np.empty_like(state, order="C"), state
+    ends = np.int32(T), np.int32(E), np.int32(share)
+    if count > 1:
+        before, sums = (np.empty_like(a, shape=shape, order="C") for shape in ((B, count, E, N), (B, count, E)))
+        local = kernel(rung, tile, "local_states")
+        local[(blocks, count - 1, B), threads](u, delta, a, b, delta_bias, before, sums, *ends, np.int32(count))
+        carry = kernel("v6_three_phase", carried, "carry_states")
+        carry[(-(-E * N // THREADS), B), THREADS](a, state, before, sums, np.int32(E), np.int32(count))
+    kernel(rung, tile)[(blocks, count, B), threads](u, delta, a, b, c, d, z, delta_bias, before, o, last, *ends)
     return o, last
 
 
@@ -106,9 +169,21 @@ def constants(N, E, itemsize, softplus=True, skip=True, gated=True):
             "VEC": 1 if E % VEC else VEC, "SOFTPLUS": bool(softplus), "SKIP": skip, "GATED": gated}
 
 
+def pair_constants(tile, E):
+    """Return the constants of v7_channel_pairs and v8_staging_warps beside those of the older rungs.
+
+    >>> sorted(pair_constants(constants(16, 2048, 2), 2048).items())[2:]  # doctest: +ELLIPSIS
+    [('LANES', 4), ('MIX', 4), ('N', 16), ('SKIP', True), ('SOFTPLUS', True), ('TOKENS', 16), ('VEC', 8)]
+    """
+    lanes = max(2, tile["LANES"])  # so that a row of channels is no longer than a block has threads
+    widest = min(16 // tile["ITEM_BYTES"], EACH * THREADS // lanes)
+    vec = next(n for n in (8, 4, 2, 1) if n <= widest and E % n == 0)
+    return tile | {"LANES": lanes, "TOKENS": 8 if lanes == 2 else 16, "VEC": vec, "MIX": 1 if tile["N"] % 4 else 4}
+
+
 def blocks_of(E, tile):
     """Return how many blocks own the channels of a sequence."""
-    return -(-E // (THREADS // tile["LANES"]))
+    return -(-E // (THREADS // tile["LANES"] * (EACH if "MIX" in tile else 1)))
 
 
 def kernel(file, tile, name=None):

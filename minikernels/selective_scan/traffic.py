@@ -153,3 +153,5 @@ def compositions(chunk):
 
 v5_registers = nothing_if_empty(traffic_raw.v5_registers)
 v6_three_phase = nothing_if_empty(traffic_raw.v6_three_phase)
+v7_channel_pairs = nothing_if_empty(traffic_raw.v7_channel_pairs)
+v8_staging_warps = nothing_if_empty(traffic_raw.v8_staging_warps)

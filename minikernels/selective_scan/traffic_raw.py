@@ -1,6 +1,6 @@
 """HBM traffic of the CUDA C++ rungs, in closed form; as `minikernels.selective_scan.traffic`, which exports them.
 
-How many chunks v6_three_phase makes depends on the GPU, by default one with 132 multiprocessors.
+How many chunks v6_three_phase and the rungs after it make depends on the GPU, by default one with 132 multiprocessors.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from minikernels.core.sectors import Access, heads, rows, run, scattered, span
 from minikernels.selective_scan import schedule
 
 FLOAT, THREADS, PER, RESIDENT = 4, 128, 4, 4
+PAIRS_RESIDENT, STAGING_RESIDENT = 3, 2  # blocks of v7_channel_pairs and v8_staging_warps on a multiprocessor
 MULTIPROCESSORS = 132
 
 
@@ -23,6 +24,7 @@ class Tile:
         self.tokens = 32 if 4 <= self.lanes <= 16 else 16
         self.vector = 1 if E % 4 else 4
         self.channels = THREADS // self.lanes
+        self.mix = 1  # numbers of b or c that one load reads
         self.blocks = -(-E // self.channels)
         self.places = np.arange(self.lanes) * PER + np.arange(PER)[:, None]  # (requests, lanes): states that they take
 
@@ -36,11 +38,11 @@ class Tile:
     def mixed(self, B, T, tokens):
         """Return the cost of b, or of c, over the first `tokens` of T tokens, by every block."""
         whole, rest = divmod(tokens, self.tokens)
-        size = self.tokens * self.N * self.itemsize
+        loads, width = self.tokens * self.N // self.mix, self.mix * self.itemsize
 
         def one(first):
-            tiles = heads(whole, size, lambda at: run(first + at, self.tokens * self.N, self.itemsize))
-            return tiles + run(first + whole * size, rest * self.N, self.itemsize)
+            tiles = heads(whole, loads * width, lambda at: run(first + at, loads, width))
+            return tiles + run(first + whole * loads * width, rest * self.N // self.mix, width)
 
         return heads(B, T * self.N * self.itemsize, one).times(self.blocks)
 
@@ -61,9 +63,42 @@ class Tile:
         """Return the cost of E rows of N float32 from byte `first` on, each by the lanes of its channel."""
         return scattered(first, self.E, self.N, FLOAT, 32 // self.lanes, self.places)
 
+    def one_sum(self, first):
+        """Return the cost of E float32, each by one lane of its channel."""
+        return rows(first, 1, self.E, FLOAT, 1, 32 // self.lanes)
+
     def states(self, count=1):
         """Return the cost of `count` arrays of E rows, one after another."""
         return heads(count, self.E * self.N * FLOAT, self.one_state)
+
+
+class Pairs(Tile):
+    """How the blocks whose threads own states of two channels read E channels of N states."""
+
+    def __init__(self, E, N, itemsize):
+        super().__init__(E, N, itemsize)
+        self.lanes = max(2, self.lanes)
+        self.tokens, self.channels = 8 if self.lanes == 2 else 16, 2 * THREADS // self.lanes
+        self.vector = next(n for n in (8, 4, 2, 1) if n <= min(16 // itemsize, self.channels) and E % n == 0)
+        self.mix = 1 if N % 4 else 4
+        self.blocks = -(-E // self.channels)
+        own = np.arange(self.lanes) * PER + np.arange(PER)[:, None]
+        self.places = [np.where(own < N, j * N + own, 2 * N) for j in range(2)]  # in the 2 N numbers of a pair
+
+    def of_pairs(self, first, width, places):
+        """Return the cost of E rows of `width` float32: of each pair's first channel, and then of its second."""
+        rows_of = (self.E + 1) // 2, self.E // 2
+        costs = [scattered(first, count, 2 * width, FLOAT, 32 // self.lanes, own)
+                 for count, own in zip(rows_of, places, strict=True)]
+        return Access(sum(c.requests for c in costs), sum(c.sectors for c in costs), self.E * width * FLOAT)
+
+    def one_state(self, first):
+        """Return the cost of E rows of N float32 from byte `first` on, each by the lanes of its pair."""
+        return self.of_pairs(first, self.N, self.places)
+
+    def one_sum(self, first):
+        """Return the cost of E float32, each by one lane of its pair."""
+        return self.of_pairs(first, 1, [np.array([[0]]), np.array([[1]])])
 
 
 def v5_registers(B, T, E, N, itemsize, skip, gated):
@@ -79,27 +114,54 @@ def v5_registers(B, T, E, N, itemsize, skip, gated):
 def v6_three_phase(B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS):
     """u, delta and b twice, but for the last chunk; chunks' states, N float32 a channel, written and read twice."""
     tile = Tile(E, N, itemsize)
-    tiles = -(-T // tile.tokens)
-    if count is None:
-        count, each = schedule.chunks(B * tile.blocks, tiles, multiprocessors * RESIDENT)
-    else:
-        each = -(-tiles // count)
-        count = -(-tiles // each)
+    count, each = divided(tile, B, T, count, multiprocessors * RESIDENT)
     if count == 1:
         return v5_registers(B, T, E, N, itemsize, skip, gated)
-    early, slots = (count - 1) * each * tile.tokens, np.arange(B)[:, None] * count + np.arange(count)
-    local = tile.token(B, T, early).times(2) + tile.mixed(B, T, early) + tile.states().times(B * (count - 1))
-    apply = tile.token(B, T, T).times(2 + gated) + tile.mixed(B, T, T).times(2) + tile.states().times(B * count)
-    shares = tile.share().times(B * (count - 1) + B * count * (1 + skip))
-    carry = run(0, E * N, FLOAT).times(B) + heads(B, E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
-    carry += over(slots[:, :-1], E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
-    carry += over(slots[:, :-1], E * FLOAT, lambda first: sums_read(first, E, N))
-    stores = over(slots[:, :-1], E * N * FLOAT, tile.one_state)
-    stores += over(slots[:, :-1], E * FLOAT, lambda first: rows(first, 1, E, FLOAT, 1, 32 // tile.lanes))
-    stores += over(slots, E * N * FLOAT, lambda first: run(first, E * N, FLOAT)) + tile.token(B, T, T) + tile.states(B)
-    traffic = (local + carry + apply + shares + over(slots, E * N * FLOAT, tile.one_state)).loads() + stores.stores()
-    traffic.barriers = 2 * B * tile.blocks * (tiles + (count - 1) * each)
+    traffic = in_chunks(tile, B, T, skip, gated, count, each)
+    traffic.barriers = 2 * B * tile.blocks * (-(-T // tile.tokens) + (count - 1) * each)
     return traffic
+
+
+def v7_channel_pairs(
+    B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS, resident=PAIRS_RESIDENT
+):
+    """As v6_three_phase; half as many blocks read b and c, and a tile takes one barrier."""
+    tile = Pairs(E, N, itemsize)
+    count, each = divided(tile, B, T, count, multiprocessors * resident)
+    traffic = in_chunks(tile, B, T, skip, gated, count, each)
+    traffic.barriers = B * tile.blocks * (-(-T // tile.tokens) + (count - 1) * each + 2 * count - 1)
+    return traffic
+
+
+def v8_staging_warps(B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS):
+    """As v7_channel_pairs, in chunks for fewer blocks at once."""
+    return v7_channel_pairs(B, T, E, N, itemsize, skip, gated, count, multiprocessors, STAGING_RESIDENT)
+
+
+def divided(tile, B, T, count, places):
+    """Return (chunks of a sequence, tiles of a chunk)."""
+    tiles = -(-T // tile.tokens)
+    if count is None:
+        return schedule.chunks(B * tile.blocks, tiles, places)
+    each = -(-tiles // count)
+    return -(-tiles // each), each
+
+
+def in_chunks(tile, B, T, skip, gated, count, each):
+    """Return the traffic of three phases, without barriers; of the last one where a sequence is one chunk."""
+    E, N = tile.E, tile.N
+    early, slots = (count - 1) * each * tile.tokens, np.arange(B)[:, None] * count + np.arange(count)
+    loads = tile.token(B, T, T).times(2 + gated) + tile.mixed(B, T, T).times(2) + tile.states().times(B * count)
+    loads += over(slots, E * N * FLOAT, tile.one_state) + tile.share().times(B * (count - 1) + B * count * (1 + skip))
+    stores = tile.token(B, T, T) + tile.states(B)
+    if count > 1:
+        loads += tile.token(B, T, early).times(2) + tile.mixed(B, T, early) + tile.states().times(B * (count - 1))
+        loads += run(0, E * N, FLOAT).times(B) + heads(B, E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
+        loads += over(slots[:, :-1], E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
+        loads += over(slots[:, :-1], E * FLOAT, lambda first: sums_read(first, E, N))
+        stores += over(slots[:, :-1], E * N * FLOAT, tile.one_state) + over(slots[:, :-1], E * FLOAT, tile.one_sum)
+        stores += over(slots, E * N * FLOAT, lambda first: run(first, E * N, FLOAT))
+    return loads.loads() + stores.stores()
 
 
 def over(slots, stride, cost):
