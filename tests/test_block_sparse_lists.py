@@ -96,8 +96,9 @@ def test_long_rows_are_taken_first_and_every_row_once(case):
     assert (np.diff(counts) <= 0).all()
 
 
-def test_heads_whose_keys_do_not_fit_the_cache_are_taken_one_after_another():
+def test_only_heads_whose_keys_fit_the_cache_are_taken_together(monkeypatch):
+    monkeypatch.setattr(raw_wgmma, "TOGETHER", 32 << 20)
     q, k = np.empty((1, 3, 128, 128), np.float16), np.empty((1, 3, 1 << 15, 128), np.float16)  # 16 MB of K and V a head
     mask = np.ones((1, 1, 2, 512), bool)
     mask[0, 0, 0, 7:] = False
-    assert raw_wgmma.sorted_lists(q, k, mask, (64, 64), False).order.tolist() == [1, 0, 3, 2, 5, 4]
+    assert raw_wgmma.sorted_lists(q, k, mask, (64, 64), False).order.tolist() == [1, 3, 0, 2, 5, 4]

@@ -231,5 +231,7 @@ def v7_wgmma(walk, mask):
     loads += Access(asked + hidden, asked + hidden, INT * (asked + 32 * hidden))
     lse = walk.queries(held, FLOAT, lambda first, n: rows(first, n, 1, FLOAT, group=8))
     traffic = loads.loads() + (walk.queries(held, 2 * width, boxes(64)) + lse).stores()
+    traffic.atomic_requests = traffic.atomic_sectors = tiles  # each tile that is taken asks for the next one's place
+    traffic.atomic_bytes = INT * tiles
     traffic.barriers = 2 * tile.CONSUMERS * tiles
     return traffic

@@ -1,7 +1,7 @@
 // v7_wgmma: block-sparse attention by wgmma and TMA: one thread copies, warpgroups multiply, long rows come first.
 //
-// A block of threads stays on its SM and takes one query tile of BLOCK_T rows after another from a list sorted by work.
-// Its first warpgroup, the producer, gives up registers; one thread of it walks over a tile's list of key blocks and has
+// A block of threads stays on its SM and takes the next query tile of BLOCK_T rows from a list sorted by work, whenever
+// it has room for one. Its first warpgroup, the producer, gives up registers; one thread of it walks over a tile's list of key blocks and has
 // TMA fill rings of STAGES tiles of K and of V, as far ahead as there is room: over the end of a query tile as well. The
 // other warpgroups, the consumers, own 64 rows each (walk.cuh has the tiles and the rings, softmax on registers is here).
 // S = Q K^T of the next key tile and O += P V of this one are on the tensor cores together, and the softmax of the next
@@ -118,9 +118,9 @@ __device__ void consume(
   const int w = threadIdx.x / GROUP - 1, row = w * ROWS + threadIdx.x % GROUP / 32 * 16 + threadIdx.x % 32 / 4;
   Ring k, v;
   Tile tile;
-  int q_parity = 0;
+  int q_parity = 0, place_parity = 0;
   if (w == 1) pass_turn(w);  // the first turn is consumer 0's
-  for (int turn = 0; next_tile(tile, work, turn); turn++) {
+  while (next_tile(tile, s, work, place_parity)) {
     const int* columns = work.columns + tile.begin;
     float o[OUTPUTS] = {}, alpha[2];
     State state;
@@ -186,6 +186,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) v7_wgmma(
     const int* __restrict__ full,  // (mask_b * mask_h * block rows,): how many of its blocks are full
     const int* __restrict__ columns,  // of every block in the lists
     const int* __restrict__ order,  // (B * H * block rows,): block rows, in the order in which they are taken
+    int* __restrict__ taken,  // (1,), 0
     float* __restrict__ lse,  // (B, H, T), natural logarithm
     int mask_b,
     int mask_h,
@@ -197,14 +198,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) v7_wgmma(
     float scale_log2e) {  // scale * log2(e), above 0: exp(x * scale) = exp2(x * scale_log2e)
   extern __shared__ unsigned char smem[];
   Shared& s = *reinterpret_cast<Shared*>(smem + (1024 - shared_address(smem) % 1024) % 1024);
-  const Work work = {starts, full, columns, order, mask_b, mask_h, H, G, (T + R - 1) / R, B * H};
+  const int block_rows = (T + R - 1) / R, tiles = B * H * block_rows * PARTS;
+  const Work work = {starts, full, columns, order, taken, mask_b, mask_h, H, G, block_rows, tiles};
   if (threadIdx.x == 0) set_up(s);
   __syncthreads();  // the barriers are there for everyone
   if (threadIdx.x < GROUP) {
-    registers_keep<24>();
+    registers_keep<40>();
     if (threadIdx.x == 0) produce(s, q_map, k_map, v_map, work);
   } else {
-    registers_take<BLOCKS == 2 ? 232 : 240>();
+    registers_take<BLOCKS == 2 ? 216 : 232>();
     consume(s, o_map, work, lse, T, S, scale_log2e);
   }
 }

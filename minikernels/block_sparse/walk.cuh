@@ -28,11 +28,14 @@ struct Shared {
   __half o[CONSUMERS][PANELS][ROWS][PANEL];
   __half k[STAGES][PANELS][BLOCK_S][PANEL];
   __half v[STAGES][PANELS][BLOCK_S][PANEL];
-  Barrier q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+  int place;  // of the query tile that comes next, in the order of the work
+  Barrier place_full, place_empty, q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };
 
 // By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp that has read.
 __device__ void set_up(Shared& s) {
+  barrier_init(&s.place_full, 1);
+  barrier_init(&s.place_empty, 4 * CONSUMERS);
   barrier_init(&s.q_full, 1);
   barrier_init(&s.q_empty, 4 * CONSUMERS);
   for (int i = 0; i < STAGES; i++) {
@@ -73,7 +76,8 @@ struct Ring {
 // All that there is to do.
 struct Work {
   const int *starts, *full, *columns, *order;
-  int mask_b, mask_h, H, G, block_rows, heads;
+  int* taken;  // query tiles that blocks of threads have taken beside their first ones
+  int mask_b, mask_h, H, G, block_rows, tiles;
 };
 
 // A query tile: whose it is, and what it visits.
@@ -82,16 +86,23 @@ struct Tile {
   int begin, count, full;  // where its list begins, its key tiles, how many of them are of full blocks
 };
 
-// The block's next tile, if there is one. Turns go there and back through the blocks of threads: the one that had the
-// longest tile gets the shortest of the next turn.
-__device__ bool next_tile(Tile& tile, const Work& work, int turn) {
-  const int blocks = gridDim.x, place = turn * blocks + (turn % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
-  if (place >= work.heads * work.block_rows * PARTS) return false;
+__device__ Tile tile_at(const Work& work, int place) {
   const int row = work.order[place / PARTS], head = row / work.block_rows, i = row % work.block_rows;
   const int b = head / work.H, h = head % work.H;
   const int list = (b % work.mask_b * work.mask_h + h % work.mask_h) * work.block_rows + i, begin = work.starts[list];
-  tile = {head, b * work.G + h / (work.H / work.G), i * R + place % PARTS * BLOCK_T,
+  return {head, b * work.G + h / (work.H / work.G), i * R + place % PARTS * BLOCK_T,
           begin, (work.starts[list + 1] - begin) * TILES, work.full[list] * TILES};
+}
+
+// The consumers' next tile, once the producer has taken one; false where nothing was left.
+__device__ bool next_tile(Tile& tile, Shared& s, const Work& work, int& parity) {
+  barrier_wait(&s.place_full, parity);
+  parity ^= 1;
+  const int place = s.place;
+  __syncwarp();  // all lanes have read it
+  release(s.place_empty);
+  if (place >= work.tiles) return false;
+  tile = tile_at(work, place);
   return true;
 }
 
@@ -110,9 +121,15 @@ __device__ void produce(
     const TensorMap& v_map,
     const Work& work) {
   Ring k, v;
-  Tile tile;
-  int q_parity = 0;
-  for (int turn = 0; next_tile(tile, work, turn); turn++) {
+  int q_parity = 0, place_parity = 0, place = blockIdx.x;
+  while (true) {
+    barrier_wait(&s.place_empty, place_parity ^ 1);  // the consumers have begun the last tile
+    place_parity ^= 1;
+    s.place = place;
+    barrier_arrive(&s.place_full);
+    if (place >= work.tiles) break;
+    const Tile tile = tile_at(work, place);
+    place = gridDim.x + atomicAdd(work.taken, 1);  // of all blocks the first that is free: the answer has time to come
     if (tile.count == 0) continue;
     const int* columns = work.columns + tile.begin;
     int key = first_key(columns, 0), last = 0;
