@@ -53,7 +53,7 @@ def launch_v4_mma(q, k, v, o, lse, do, causal, scale):
     """
     check_v4_mma(q, k, v)
     tile = tile_v4_mma(q.shape[3], shared_limit())
-    return run("v4_mma", tile, 32 * tile["WARPS"], {}, q, k, v, o, lse, do, causal, scale)
+    return run("v4_mma", tile, 32 * tile["WARPS"], shared_bytes(tile), {}, q, k, v, o, lse, do, causal, scale)
 
 
 def launch_v5_wgmma(q, k, v, o, lse, do, causal, scale):
@@ -72,7 +72,9 @@ def launch_v5_wgmma(q, k, v, o, lse, do, causal, scale):
     scale : float
     """
     check_v5_wgmma(q, k, v)
-    return run("v5_wgmma", tile_v5_wgmma(q.shape[3]), 256, HOPPER, q, k, v, o, lse, do, causal, scale)
+    tile = tile_v5_wgmma(q.shape[3])
+    shared = shared_bytes(tile, stages=3, halves=2)
+    return run("v5_wgmma", tile, 256, shared, HOPPER, q, k, v, o, lse, do, causal, scale)
 
 
 def tile_v4_mma(D, limit=227 * 1024):
@@ -96,13 +98,13 @@ def keys_of_block(tile):
     return 16 * tile["MTILES"] * tile["WARPS"] if "WARPS" in tile else 128
 
 
-def shared_bytes(tile):
-    """Return the bytes of shared memory of a block: K, V, two tiles of q, do and stats, and dS."""
+def shared_bytes(tile, stages=2, halves=1):
+    """Return the bytes of shared memory of a block: K, V, `stages` tiles of q, do and stats, and `halves` of dS."""
     pitch, rows, keys = 64 if tile["D"] <= 64 else 128, tile["BLOCK_T"], keys_of_block(tile)
-    return HALF * (2 * keys * pitch + 4 * rows * pitch + keys * rows) + 2 * 2 * FLOAT * rows
+    return HALF * (2 * keys * pitch + 2 * stages * rows * pitch + halves * keys * rows) + stages * 2 * FLOAT * rows
 
 
-def run(rung, tile, threads, needs, q, k, v, o, lse, do, causal, scale):
+def run(rung, tile, threads, shared, needs, q, k, v, o, lse, do, causal, scale):
     """Launch the three kernels of a rung and return dq, dk and dv."""
     (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
     check_grid(H, B)
@@ -119,7 +121,7 @@ def run(rung, tile, threads, needs, q, k, v, o, lse, do, causal, scale):
     scales = np.float32(scale), np.float32(scale * LOG2E)
     grid, small = (math.ceil(S / keys_of_block(tile)), G, B), (rows // SMALL_ROWS, H, B)
     delta[small, SMALL_THREADS](o, do, lse, stats, dq_sum, np.int32(T))
-    backward[grid, threads, None, shared_bytes(tile)](q, k, v, do, stats, dq_sum, dk, dv, *sizes, *scales)
+    backward[grid, threads, None, shared](q, k, v, do, stats, dq_sum, dk, dv, *sizes, *scales)
     last, tiles = (math.ceil(T / SMALL_ROWS), H, B), np.int32(rows // SMALL_ROWS)
     rounded[last, SMALL_THREADS](dq_sum, dq, np.int32(T), tiles, scales[0])
     return dq, dk, dv

@@ -12,20 +12,20 @@
 
 constexpr int THREADS = 256;
 constexpr int BLOCK_S = 128;
+constexpr int STAGES = 3;  // tiles of q and do: one in use, one whose last products may be under way, one on its way
 constexpr int CHUNKS_T = BLOCK_T / 64;  // a warpgroup holds the scores of 64 queries at a time
 
 static_assert(BLOCK_T % 64 == 0 && CHUNKS_T * PANELS == 2, "each warpgroup sums one 64 x 64 piece of a tile's dq");
 
-// c = a b^T or, where `add` is 1, c += a b^T, along D: 64 keys, rows of a, against 64 queries, rows of b.
+// c = a b^T along D: 64 keys, rows of a, against 64 queries, rows of b.
 __device__ void multiply_rows(
     float (&c)[32],
     const __half* a,  // 64 rows of (PANELS, BLOCK_S, 64), swizzled
-    const __half* b,  // 64 rows of (PANELS, BLOCK_T, 64), swizzled
-    bool add) {
+    const __half* b) {  // 64 rows of (PANELS, BLOCK_T, 64), swizzled
 #pragma unroll
   for (int d = 0; d < PITCH; d += 16)
     wgmma<BY_ROWS>(c, by_rows(a + d / 64 * BLOCK_S * 64 + d % 64), by_rows(b + d / 64 * BLOCK_T * 64 + d % 64),
-                   add || d > 0);
+                   d > 0);
 }
 
 // c += a b: 64 keys against 64 queries, from the registers in which they were computed, times rows of q or do.
@@ -83,16 +83,17 @@ __device__ void mask_weights(
   }
 }
 
-// The sums of dP start at -delta: dP - delta costs nothing.
-__device__ void start_at_minus_delta(
+// dp = p * (dp - delta), which is dS.
+__device__ void to_score_gradients(
     float (&dp)[32],
+    const float (&p)[32],
     const float4* stats,  // (32): lse2 and -delta of two queries
     int lane) {
 #pragma unroll
   for (int n = 0; n < 8; n++) {
     const float4 two = stats[4 * n + lane % 4];
 #pragma unroll
-    for (int e = 0; e < 4; e++) dp[4 * n + e] = e % 2 ? two.w : two.y;
+    for (int e = 0; e < 4; e++) dp[4 * n + e] = p[4 * n + e] * (dp[4 * n + e] + (e % 2 ? two.w : two.y));
   }
 }
 
@@ -147,10 +148,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_wgmma_backward(
   constexpr int KEYS = BLOCK_S * PITCH, QUERIES = BLOCK_T * PITCH;  // numbers in a tile
   __half* k_smem = smem;  // (PANELS, BLOCK_S, 64)
   __half* v_smem = k_smem + KEYS;  // (PANELS, BLOCK_S, 64)
-  __half* q_smem = v_smem + KEYS;  // 2 times (PANELS, BLOCK_T, 64)
-  __half* do_smem = q_smem + 2 * QUERIES;  // 2 times (PANELS, BLOCK_T, 64)
-  __half* ds_smem = do_smem + 2 * QUERIES;  // (CHUNKS_T, BLOCK_S, 64)
-  float4* stats_smem = reinterpret_cast<float4*>(ds_smem + BLOCK_S * BLOCK_T);  // 2 times (BLOCK_T / 2)
+  __half* q_smem = v_smem + KEYS;  // (STAGES, PANELS, BLOCK_T, 64)
+  __half* do_smem = q_smem + STAGES * QUERIES;  // (STAGES, PANELS, BLOCK_T, 64)
+  __half* ds_smem = do_smem + STAGES * QUERIES;  // (2, CHUNKS_T, BLOCK_S, 64)
+  float4* stats_smem = reinterpret_cast<float4*>(ds_smem + 2 * BLOCK_S * BLOCK_T);  // (STAGES, BLOCK_T / 2)
 
   const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0), warpgroup = warp / 4;
   const int block_key = blockIdx.x * BLOCK_S, share_of = H / G;
@@ -172,19 +173,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_wgmma_backward(
   copy_tile<BLOCK_S, THREADS>(k_smem, k + (static_cast<size_t>(group) * S + block_key) * D, S - block_key);
   copy_tile<BLOCK_S, THREADS>(v_smem, v + (static_cast<size_t>(group) * S + block_key) * D, S - block_key);
   for (int i = 0; i < 2; i++) clear_padding<BLOCK_S, THREADS>(smem + i * KEYS);  // of K and V
-  for (int i = 0; i < 4; i++) clear_padding<BLOCK_T, THREADS>(q_smem + i * QUERIES);  // of q and do
+  for (int i = 0; i < 2 * STAGES; i++) clear_padding<BLOCK_T, THREADS>(q_smem + i * QUERIES);  // of q and do
   if (tile < tiles) fetch(head, tile, 0);
   cp_async_commit();
 
+  const int q_piece = CHUNKS_T == 2 ? warpgroup : 0, d_piece = CHUNKS_T == 2 ? 0 : warpgroup;  // of a tile's dq
+  const auto add_queries = [&](const float (&dq)[32], int head, int tile) {
+    const size_t row_tile = (static_cast<size_t>(head) * tiles + tile) * (BLOCK_T / 16) + q_piece * 4 + warp % 4;
+    float* sums = dq_sum + ((row_tile * DTILES + d_piece * 8) * 32 + lane) * 4;
+#pragma unroll
+    for (int n = 0; n < 8; n++)
+      if (8 * DTILES == PITCH || d_piece * 8 + n < DTILES) add_in_hbm(sums + n * 128, dq + 4 * n);
+  };
+
   float dk_reg[PITCH / 2] = {}, dv_reg[PITCH / 2] = {};
-  for (int stage = 0; head < end && tile < tiles; stage ^= 1) {
+  int before = -1, head_before = 0;  // the tile whose dS stands in shared memory, to be summed over the keys
+  int stage = 0, half = 0;  // half: of ds_smem, which this tile writes
+  for (; head < end && tile < tiles; half ^= 1) {
     const bool last = tile + 1 == tiles;
     const int next_head = head + last, next_tile = last ? first_tile : tile + 1, first = tile * BLOCK_T;
+    const int next_stage = stage + 1 == STAGES ? 0 : stage + 1;
     const bool masked = block_key + BLOCK_S > S || (CAUSAL && !sees(first, block_key + BLOCK_S - 1, T, S));
     cp_async_wait<0>();
     fence_async();
-    __syncthreads();  // the tile has arrived for all warps, which are done with dS and with the stage fetched into next
-    if (next_head < end) fetch(next_head, next_tile, stage ^ 1);
+    __syncthreads();  // the tile and dS of the one before are there; the products with the one before that are done
+    if (next_head < end) fetch(next_head, next_tile, next_stage);
     cp_async_commit();
 
 #pragma unroll
@@ -192,54 +205,62 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_wgmma_backward(
       const __half* q_chunk = q_smem + stage * QUERIES + chunk * 64 * 64;
       const __half* do_chunk = do_smem + stage * QUERIES + chunk * 64 * 64;
       const float4* stats_chunk = stats_smem + (stage * BLOCK_T + chunk * 64) / 2;
-      float p[32], ds[32];
-      unsigned p_left[4][4], ds_left[4][4];
-      start_at_minus_delta(ds, stats_chunk, lane);
-      pinned(ds);
+      float p[32], ds[32], dq[32];
+      unsigned left[4][4];
       wgmma_fence();
-      multiply_rows(p, k_smem + warpgroup * 64 * 64, q_chunk, false);
+      multiply_rows(p, k_smem + warpgroup * 64 * 64, q_chunk);
       wgmma_commit();
-      multiply_rows(ds, v_smem + warpgroup * 64 * 64, do_chunk, true);
+      if (chunk == 0)  // the first time, of whatever stands there, and for nothing: a branch would part the products
+        multiply_queries(dq, ds_smem + ((half ^ 1) * CHUNKS_T + q_piece) * BLOCK_S * 64, k_smem + d_piece * BLOCK_S * 64);
       wgmma_commit();
-      wgmma_wait<1>();  // scores are there; dP may still be under way
+      multiply_rows(ds, v_smem + warpgroup * 64 * 64, do_chunk);
+      wgmma_commit();
+      wgmma_wait<2>();  // scores are there; dq and dP may still be under way
       pinned(p);
       to_weights(p, stats_chunk, scale_log2e, lane);
       if (masked) mask_weights(p, first + chunk * 64, block_key + warp * 16, T, S, lane);
-      to_operand(p_left, p);
+      wgmma_wait<1>();  // dq is there; dP may still be under way
+      if (chunk == 0) {
+        pinned(dq);
+        if (before >= 0) add_queries(dq, head_before, before);
+      }
+      to_operand(left, p);
       wgmma_fence();
-      add_product(dv_reg, p_left, do_chunk);
+      add_product(dv_reg, left, do_chunk);
       wgmma_commit();
       wgmma_wait<1>();  // dP is there; dV may still be under way
       pinned(ds);
-#pragma unroll
-      for (int i = 0; i < 32; i++) ds[i] *= p[i];
+      to_score_gradients(ds, p, stats_chunk, lane);
+      unsigned ds_left[4][4];
       to_operand(ds_left, ds);
       wgmma_fence();
       add_product(dk_reg, ds_left, q_chunk);
       wgmma_commit();
-      share(ds_smem + chunk * BLOCK_S * 64, ds_left, warp * 16, lane);
+      share(ds_smem + (half * CHUNKS_T + chunk) * BLOCK_S * 64, ds_left, warp * 16, lane);
     }
-    fence_async();
-    __syncthreads();  // dS of all keys is written before either warpgroup sums over it
+    if (PANELS == 2) wgmma_wait<0>();  // dK: no registers are left for its operand beside the next products' sums
+    before = tile;
+    head_before = head;
+    head = next_head;
+    tile = next_tile;
+    stage = next_stage;
+  }
+  wgmma_wait<0>();
+  pinned(dk_reg);
+  pinned(dv_reg);
+  cp_async_wait<0>();
+  fence_async();
+  __syncthreads();  // the last tile's dS is there and, where no query sees a key, K
+  if (before >= 0) {
     float dq[32];
-    const int q_piece = CHUNKS_T == 2 ? warpgroup : 0, d_piece = CHUNKS_T == 2 ? 0 : warpgroup;
     wgmma_fence();
-    multiply_queries(dq, ds_smem + q_piece * BLOCK_S * 64, k_smem + d_piece * BLOCK_S * 64);
+    multiply_queries(dq, ds_smem + ((half ^ 1) * CHUNKS_T + q_piece) * BLOCK_S * 64, k_smem + d_piece * BLOCK_S * 64);
     wgmma_commit();
     wgmma_wait<0>();
     pinned(dq);
-    const size_t row_tile = (static_cast<size_t>(head) * tiles + tile) * (BLOCK_T / 16) + q_piece * 4 + warp % 4;
-    float* sums = dq_sum + ((row_tile * DTILES + d_piece * 8) * 32 + lane) * 4;
-#pragma unroll
-    for (int n = 0; n < 8; n++)
-      if (8 * DTILES == PITCH || d_piece * 8 + n < DTILES) add_in_hbm(sums + n * 128, dq + 4 * n);
-    head = next_head;
-    tile = next_tile;
+    add_queries(dq, head_before, before);
   }
-  cp_async_wait<0>();
-  __syncthreads();  // K has arrived, and no product reads it any more, before its place is overwritten
-  pinned(dk_reg);
-  pinned(dv_reg);
+  __syncthreads();  // no product reads K and V any more: their place is overwritten
   const size_t key = static_cast<size_t>(group) * S + block_key;
   store_rows(dk + key * D, dk_reg, scale, k_smem, warp * 16, S - block_key, lane);
   store_rows(dv + key * D, dv_reg, 1.0f, v_smem, warp * 16, S - block_key, lane);
