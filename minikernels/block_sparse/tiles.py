@@ -103,5 +103,7 @@ def wgmma_tile(block):
         if size % 64:
             rule = f"{letter}={size} must be a multiple of 64 for rung v7_wgmma; rung v6_async takes any"
             raise ShapeError(f"block is {block} = (R, C); {rule}")
-    tall = block[0] % 128 == 0
-    return WgmmaTile(2, 128 if block[1] % 128 == 0 else 64, 2, 1) if tall else WgmmaTile(1, 64, 2, 2)
+    if block[0] % 128:
+        return WgmmaTile(1, 64, 2, 2)
+    keys = 64 if block[1] % 128 else 128
+    return WgmmaTile(2, keys, 256 // keys, 1)

@@ -32,10 +32,11 @@ struct Shared {
   Barrier place_full, place_empty, q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };
 
-// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp that has read.
+// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp of the consumers whose
+// products are done, and that of the place for every thread that has read it.
 __device__ void set_up(Shared& s) {
   barrier_init(&s.place_full, 1);
-  barrier_init(&s.place_empty, 4 * CONSUMERS);
+  barrier_init(&s.place_empty, GROUP * CONSUMERS);
   barrier_init(&s.q_full, 1);
   barrier_init(&s.q_empty, 4 * CONSUMERS);
   for (int i = 0; i < STAGES; i++) {
@@ -99,8 +100,7 @@ __device__ bool next_tile(Tile& tile, Shared& s, const Work& work, int& parity) 
   barrier_wait(&s.place_full, parity);
   parity ^= 1;
   const int place = s.place;
-  __syncwarp();  // all lanes have read it
-  release(s.place_empty);
+  barrier_arrive(&s.place_empty);
   if (place >= work.tiles) return false;
   tile = tile_at(work, place);
   return true;
