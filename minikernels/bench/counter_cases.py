@@ -16,7 +16,7 @@ FLASH_CASES += [(rung, {**FIRST_ROWS_BLIND, "D": 40}, "float16", {"causal": True
                 for rung in ("v2_tiled", "v3_split_rows", "v5_mma")]
 
 DECODE = {"B": 3, "H": 8, "G": 2, "S": 300, "D": 64}  # lengths 300, 200 and 100
-DECODE_RUNGS = ("v1_block_per_head", "v2_shared_group", "v3_warp_dot", "v4_wide_loads", "v5_split_kv", "v6_stream_k")
+DECODE_RUNGS = ("v1_block_per_head", "v2_shared_group", "v3_warp_dot")
 GQA_CASES = [(rung, DECODE, dtype, {}) for dtype in BOTH for rung in DECODE_RUNGS]
 GQA_CASES += [(rung, {**DECODE, "H": 6, "S": 131, "D": 40}, "float16", {}) for rung in DECODE_RUNGS]
 GQA_CASES += [(rung, {**DECODE, "H": 32, "G": 1, "S": 77, "D": 128}, "float32", {}) for rung in DECODE_RUNGS]
