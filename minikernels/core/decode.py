@@ -5,14 +5,13 @@ Pure arithmetic, so that a launcher and its closed forms of traffic ask the same
 
 from typing import NamedTuple
 
-__all__ = ["GROUP_KEYS", "MOST_SHARES", "Piece", "group_runs", "group_tile", "runs", "shares", "tiles_of"]
+__all__ = ["GROUP_KEYS", "MOST_SHARES", "Piece", "group_tile", "runs", "shares", "tiles_of"]
 
 MOST_SHARES = 128
 WARPS = 4
 GROUP_HEADS, GROUP_KEYS = 32, 64  # most heads of a block on the tensor cores, and the keys of its tile
 KEYS = GROUP_KEYS // WARPS  # of a warp's step
 MOST_STAGES = 4
-LONG_RUN, MOST_ROUNDS = 64, 4  # tiles of a run that ends late, and runs of a place where all would be longer
 RESERVED = 1024  # bytes of shared memory that the GPU keeps for itself in each block
 
 
@@ -80,18 +79,6 @@ def shares(rows, tiles, places):
     return min(range(1, max(1, min(tiles, MOST_SHARES)) + 1), key=time)
 
 
-def group_runs(rows, S, places):
-    """Return how many blocks to start for the runs of `rows` rows of up to S keys; lengths decide how many have one.
-
-    Multiprocessors are not equally fast, so that one equal run each is done when the slowest is: long runs are cut.
-
-    >>> group_runs(8, 131_072, 264), group_runs(512, 8192, 264), group_runs(1, 100, 264)
-    (264, 1024, 2)
-    """
-    most = rows * -(-S // GROUP_KEYS)
-    return min(most, max(places, min(MOST_ROUNDS * places, most // LONG_RUN)))
-
-
 def group_tile(R, D, limit):
     """Return the constants of ``launch/group.cuh`` where R query heads share a key/value head.
 
@@ -108,9 +95,9 @@ def group_tile(R, D, limit):
     Examples
     --------
     >>> group_tile(40, 128, 227 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 93824}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 93840}
     >>> group_tile(4, 128, 99 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 88960}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 88976}
     """
     tile = {"D": D, "ITEM_BYTES": 2, "R": R, "HEADS": -(-R // -(-R // GROUP_HEADS))}
     for resident in (2, 1):
@@ -123,11 +110,11 @@ def group_tile(R, D, limit):
 
 
 def group_bytes(heads, D, stages):
-    """Return the bytes of shared memory of a block: the queries, the ring, and the warps' states.
+    """Return the bytes of shared memory of a block: the queries, the ring, the warps' states, and a number.
 
     >>> group_bytes(32, 128, 2)
-    96256
+    96272
     """
     row = ((D + 15) // 16 * 16 + 8) * 2
     tiles, ring = -(-heads // 8), WARPS * stages * 2 * KEYS * row
-    return tiles * 8 * row + ring + WARPS * 8 * 4 * (2 * tiles + D + 4)
+    return tiles * 8 * row + ring + WARPS * 8 * 4 * (2 * tiles + D + 4) + 16

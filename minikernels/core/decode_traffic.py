@@ -5,11 +5,11 @@ A *part* is the query heads of one block of a group; offsets are in bytes from t
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, KEYS, LONG_RUN, group_runs, group_tile, runs, tiles_of
+from minikernels.core.decode import GROUP_KEYS, KEYS, group_tile, tiles_of
 from minikernels.core.sectors import SECTOR, WARP, Access, distinct, heads, padded_tile, run
 
-__all__ = ["GroupTile", "cut_rows", "each_row", "group_output", "group_states", "grouped", "left_states", "lookups",
-           "over_slots", "owned", "planned", "read_states", "shared_rows", "walked"]
+__all__ = ["GroupTile", "cut_rows", "each_row", "group_runs", "group_shares", "grouped", "left_states", "lookups",
+           "over_slots", "owned", "read_states", "shared_rows"]
 
 FLOAT = INT = 4
 STATE, CHUNK, THREADS, WARPS = 8, 16, 128, 4  # bytes of (m, l), and of a load; threads and warps of a block
@@ -118,6 +118,14 @@ def group_states(first_ml, first_o, held, D):
     return total
 
 
+def group_read(first_ml, first_o, held, D):
+    """Return the cost of reading them again to merge, 16 bytes of o a lane, and each its head's (m, l)."""
+    items = np.arange(held * D // 4)
+    pairs = np.unique(np.stack([items // WARP, (first_ml + items // (D // 4) * STATE) // SECTOR]), axis=1)
+    ml = Access(-(-len(items) // WARP), pairs.shape[1], len(items) * STATE)
+    return ml + run(first_o, len(items), 16)
+
+
 def read_states(first_o, held, D):
     """Return the cost of reading them again: a warp a state and head, all lanes its (m, l), consecutive ones o."""
     each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
@@ -137,25 +145,19 @@ def owned(piece, parts, G, R):
     return parts[part], (piece.b * G + g) * R + sum(parts[:part])
 
 
-def cut_rows(plan, lengths, keys, parts, G, D, itemsize, group=False):
-    """Return what a stream-K schedule stores, output and states, and the cost of reading its states again.
-
-    By kernels on CUDA cores, or by those of ``launch/group.cuh``.
-    """
-    leave = group_states if group else left_states
+def cut_rows(plan, lengths, keys, parts, G, D, itemsize):
+    """Return what a stream-K schedule on CUDA cores stores, output and states, and the cost of reading these again."""
     R, tiles = sum(parts), tiles_of(lengths, keys)
     left, read = Access(), Access()
     for place, work in enumerate(plan):
         for piece in work:
             held, head = owned(piece, parts, G, R)
             if piece.tiles == tiles[piece.b]:
-                first = head * D * itemsize % SECTOR
-                left += group_output(first, held, D) if group else run(first, held * D, itemsize)
+                left += run(head * D * itemsize, held * D, itemsize)
                 continue
             slot = (2 * place + (piece.first == 0)) * parts[0]
-            places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
-            left += leave(*places, held, D)
-            read += read_states(places[1], held, D)
+            left += left_states(slot * STATE % SECTOR, slot * D * FLOAT % SECTOR, held, D)
+            read += read_states(slot * D * FLOAT % SECTOR, held, D)
             if piece.first == 0:  # and the kernel that merges writes each head
                 left += rows_of(head, held, D, itemsize)
     for b in np.flatnonzero(np.equal(tiles, 0)):  # rows without keys, of which that kernel makes 0
@@ -168,31 +170,60 @@ def rows_of(head, held, D, itemsize):
     return sum((run((head + h) * D * itemsize % SECTOR, D, itemsize) for h in range(held)), Access())
 
 
-def planned(lengths, rows, S, places, blocks=None):
-    """Return the runs of all blocks that are started: of those without one nothing is absorbed."""
-    places, blocks = blocks or places, blocks or group_runs(len(lengths) * rows, S, places)
-    total = rows * sum(tiles_of(lengths, GROUP_KEYS))
-    count = min(blocks, max(places, total // LONG_RUN))
-    return runs(lengths, rows, GROUP_KEYS, count) + [[]] * (blocks - count)
-
-
-def walked(plan, lengths, H):
-    """Return what the blocks of ``launch/stream_k.cuh`` read, and store, to find their runs and say who has which row.
+def group_runs(plan, lengths, tile, G):
+    """Return the traffic, but for the keys, of the blocks of ``launch/stream_k.cuh`` over ``launch/group.cuh``.
 
     Parameters
     ----------
     plan : list of list of Piece
         What each block absorbs, in order.
     lengths : sequence of int
-    H : int
-        Query heads, each of which a block of the kernel that merges owns.
+    tile : GroupTile
+    G : int
+        Key/value heads of a sequence.
     """
-    B, tiles = len(lengths), tiles_of(lengths, GROUP_KEYS)
-    loads = run(0, B, INT).times(len(plan) * WARPS)  # every warp adds up the tiles of all sequences
-    loads += lookups(B * H) + lookups(H * int(np.count_nonzero(tiles)), STATE)  # who has a head's first and last tile
-    claims = 0
-    for work in filter(None, plan):
-        b, end = work[0][0], work[-1][0]
-        loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(2 * (end - b))  # also to copy ahead
-        claims += sum((first == 0) + (first + n == tiles[b]) for b, _, first, n in work)
-    return loads, Access(1, 1, INT).times(claims)
+    B, R, D, tiles = len(lengths), sum(tile.parts), tile.D, tiles_of(lengths, GROUP_KEYS)
+    loads = run(0, B, INT).times(len(plan) * WARPS) + lookups(B)  # for the sum of all tiles; for sequences without
+    stores, cuts = Access(), 0
+    for place, work in enumerate(plan):
+        if work:
+            b, end = work[0].b, work[-1].b
+            loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(2 * (end - b))  # also to copy
+        for piece in work:
+            held, head = owned(piece, tile.parts, G, R)
+            loads += tile.query(head * tile.size, held)
+            if piece.tiles == tiles[piece.b]:
+                stores += group_output(head * tile.size % SECTOR, held, D)
+                continue
+            slot = (2 * place + (piece.first == 0)) * tile.held
+            places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
+            stores += group_states(*places, held, D)
+            loads += group_read(*places, held, D)
+            cuts += 1
+            if piece.first == 0:  # the last block that leaves a state merges, and sets a counter back
+                stores += run(head * tile.size % SECTOR, held * D // 4, 8) + Access(1, 1, INT)
+    for b in np.flatnonzero(np.equal(tiles, 0)):
+        stores += run(int(b) * G * R * tile.size % SECTOR, G * R * D, 2)
+    traffic = loads.loads() + stores.stores()
+    traffic.atomic_requests, traffic.atomic_sectors, traffic.atomic_bytes = cuts, cuts, cuts * INT
+    traffic.barriers = sum(1 + tile.barriers * len(work) for work in plan if work) + 2 * cuts
+    return traffic
+
+
+def group_shares(B, G, R, tile, count):
+    """Return the traffic, but for the keys, of blocks that each take one of `count` shares of a row."""
+    D, own, blocks = tile.D, len(tile.parts), B * G * len(tile.parts) * count
+    loads = lookups(blocks) + each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
+    if count == 1:
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: group_output(first, n, D))
+    else:
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D // 4, 8))
+        stores += Access(1, 1, INT).times(B * G * own)  # counters set back
+    for i, held in enumerate(tile.parts if count > 1 else ()):
+        slots = ((np.arange(B * G)[:, None] * own + i) * count + np.arange(count)).ravel()
+        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: group_states(ml, o, n, D))
+        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: group_read(ml, o, n, D))
+    traffic, cuts = loads.loads() + stores.stores(), blocks if count > 1 else 0
+    traffic.atomic_requests, traffic.atomic_sectors, traffic.atomic_bytes = cuts, cuts, cuts * INT
+    traffic.barriers = blocks * (1 + tile.barriers) + 2 * cuts
+    return traffic

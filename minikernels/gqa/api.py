@@ -152,7 +152,7 @@ def decode(q, k, v, *, lengths=None, scale=None, rung=None):
     same_dtype(FLOATS, q=q, k=k, v=v)
     DECODE.check_place(rung, place)
     empty = 0 in sizes.values()
-    rung = rung or ("tiled" if empty or place == "cpu" else fastest_on_gpu(q, k, v))
+    rung = rung or ("tiled" if empty or place == "cpu" else fastest_on_gpu(q, k, v, lengths is not None))
     lengths, bad = checked_lengths(lengths, q, sizes, place, marks=rung in MARKS and not empty)
     scale = score_scale(scale, sizes["D"])
     if empty:
@@ -205,10 +205,11 @@ def pool_heads(w, *, heads, groups):
     return back(pooled.reshape(groups * D, M).astype(w.dtype, copy=False), like)
 
 
-def fastest_on_gpu(q, k, v):
-    """Return the name of the fastest decode rung that takes these CuPy arrays on this GPU."""
+def fastest_on_gpu(q, k, v, ragged=False):
+    """Return the name of the fastest decode rung that takes these CuPy arrays on this GPU, where lengths may differ."""
     raw = import_module("minikernels.gqa.raw")
-    for rung in ("v8_mma_stream_k", "v5_split_kv") if architecture() >= raw.NEEDS else ():
+    first = "v8_mma_stream_k" if ragged else "v7_mma_group"
+    for rung in (first, "v5_split_kv") if architecture() >= raw.NEEDS else ():
         try:
             raw.check(q, k, v, rung)
         except (ShapeError, DtypeError):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_runs, group_tile, shares
+from minikernels.core.decode import GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.gqa.outputs import chunks
-from minikernels.launch import multiprocessors, raw, shared_limit
+from minikernels.launch import counters, multiprocessors, raw, shared_limit
 
 NEEDS = (8, 0)  # least compute capability
 MMA = ("v7_mma_group", "v8_mma_stream_k")
@@ -108,11 +108,9 @@ def launch_v7_mma_group(q, k, v, lengths, scale, count=None):
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
     count = count or shares(B * rows, -(-S // GROUP_KEYS), multiprocessors() * tile["RESIDENT"])
     ml, part = (scratch(q, (B, rows, count if count > 1 else 0, H, width)) for width in (2, D))
-    sizes = np.int32(G), np.int32(S), np.float32(scale * LOG2E)
-    main = kernel("v7_mma_group", tile)
-    main[(count, rows, B), THREADS, None, tile["SHARED_BYTES"]](q, k, v, lengths, o, ml, part, *sizes)
-    if count > 1:
-        kernel("v7_mma_group", tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
+    arrays = q, k, v, lengths, o, ml, part, counters(B * rows)
+    main = kernel("v7_mma_group", tile)[(count, rows, B), THREADS, None, tile["SHARED_BYTES"]]
+    main(*arrays, np.int32(G), np.int32(S), np.float32(scale * LOG2E))
     return o
 
 
@@ -126,19 +124,15 @@ def launch_v8_mma_stream_k(q, k, v, lengths, scale, blocks=None):
     q, k, v, lengths, scale
         As for `launch_v7_mma_group`.
     blocks : int, optional
-        Runs; by default as many as the GPU holds at once, or more where they would be long.
+        Runs; as many as the GPU holds at once by default.
     """
     (q, k, v), o, rows, tile = prepared(q, k, v, "v8_mma_stream_k")
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
-    places = blocks or multiprocessors() * tile["RESIDENT"]
-    blocks = blocks or group_runs(B * rows, S, places)
-    span = scratch(q, (B, rows, 2), np.int32)
+    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // GROUP_KEYS))
     ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
-    sizes, counts = (np.int32(G), np.int32(S)), (np.int32(places), np.int32(B))
-    main, merge = (kernel("v8_mma_stream_k", tile, name) for name in ("v8_mma_stream_k", "merge_runs"))
-    arrays = q, k, v, lengths, o, span, ml, part
-    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, *counts, *sizes, np.float32(scale * LOG2E))
-    merge[(rows, B, H), THREADS](lengths, span, ml, part, o, *sizes)
+    arrays = q, k, v, lengths, o, ml, part, counters(B * rows)
+    main = kernel("v8_mma_stream_k", tile)[blocks, THREADS, None, tile["SHARED_BYTES"]]
+    main(*arrays, np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E))
     return o
 
 
@@ -195,9 +189,9 @@ def check(q, k, v, rung):
     return sizes
 
 
-def scratch(like, shape, dtype=np.float32):
-    """Return an uninitialised CuPy array, for what passes between kernels."""
-    return np.empty_like(like, dtype=dtype, shape=shape, order="C")
+def scratch(like, shape):
+    """Return an uninitialised float32 CuPy array, for what passes between blocks."""
+    return np.empty_like(like, dtype=np.float32, shape=shape, order="C")
 
 
 def aligned(x):

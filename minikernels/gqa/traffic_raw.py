@@ -12,15 +12,13 @@ from minikernels.core.decode_traffic import (
     GroupTile,
     cut_rows,
     each_row,
-    group_output,
-    group_states,
+    group_runs,
+    group_shares,
     left_states,
     lookups,
     over_slots,
     owned,
-    planned,
     read_states,
-    walked,
 )
 from minikernels.core.sectors import Access, heads, rows, run, span
 
@@ -85,13 +83,13 @@ def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MU
     return traffic
 
 
-def states(rows_here, parts, D, count, leave=left_states):
+def states(rows_here, parts, D, count):
     """Return the cost of writing, and of reading, the states of `count` shares of every row."""
     left, read = Access(), Access()
     for part, held in enumerate(parts):
         row = np.arange(rows_here)[:, None] * len(parts) + part
         slots = (row * count + np.arange(count)).ravel()
-        left += over_slots(slots, parts[0], D, lambda ml, o, n=held: leave(ml, o, n, D))
+        left += over_slots(slots, parts[0], D, lambda ml, o, n=held: left_states(ml, o, n, D))
         read += over_slots(slots, parts[0], D, lambda ml, o, n=held: read_states(o, n, D))
     return left, read
 
@@ -151,36 +149,18 @@ def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=M
 
 def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS):
     """As v5, each row read once for up to 32 query heads, by cp.async, and q once a block."""
-    R = H // G
-    tile = GroupTile(R, D)
-    rows_here = B * G * len(tile.parts)
-    count = count or shares(rows_here, -(-S // tile.keys), multiprocessors * tile.resident)
-    loads = copied(G, S, D, lengths, tile) + lookups(rows_here * count)
-    loads += each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
-    if count == 1:
-        left, read = each_row(B, G, R, tile.size, tile.parts, lambda first, n: group_output(first, n, D)), Access()
-    else:
-        left, read = states(B * G, tile.parts, D, count, group_states)
-        left += heads_of(B * H, D, itemsize)
-    traffic = (loads + read).loads() + left.stores()
-    traffic.barriers = rows_here * count * (1 + tile.barriers)
-    return traffic
+    tile = GroupTile(H // G, D)
+    count = count or shares(B * G * len(tile.parts), -(-S // tile.keys), multiprocessors * tile.resident)
+    return copied(G, S, D, lengths, tile).loads() + group_shares(B, G, H // G, tile, count)
 
 
 def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS):
     """As v7, q read once a piece, and the states of the rows that a cut goes through written and read back."""
-    R = H // G
-    tile = GroupTile(R, D)
-    plan = planned(lengths, G * len(tile.parts), S, multiprocessors * tile.resident, blocks)
-    loads = copied(G, S, D, lengths, tile)
-    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize, group=True)
-    for piece in chain(*plan):
-        held, head = owned(piece, tile.parts, G, R)
-        loads += tile.query(head * tile.size, held)
-    found, claims = walked(plan, lengths, H)
-    traffic = (loads + read + found).loads() + (left + claims).stores()
-    traffic.barriers = sum(1 + tile.barriers * len(work) for work in plan if work)
-    return traffic
+    tile = GroupTile(H // G, D)
+    rows_here = G * len(tile.parts)
+    blocks = min(blocks or multiprocessors * tile.resident, B * rows_here * -(-S // tile.keys))
+    plan = runs(lengths, rows_here, tile.keys, blocks)
+    return copied(G, S, D, lengths, tile).loads() + group_runs(plan, lengths, tile, G)
 
 
 def copied(G, S, D, lengths, tile):

@@ -5,6 +5,7 @@ project stands in this folder, inside the function that needs it, so that the pa
 neither. A kernel's file takes the names it is written with from here: ``from minikernels.launch import cuda, kernel``.
 """
 
+from minikernels.launch.arrivals import counters
 from minikernels.launch.gpu import (
     INSTALL,
     architecture,
@@ -23,9 +24,9 @@ from minikernels.launch.tensor_maps import tensor_map
 from minikernels.launch.timing import time_ms, times_ms, to_gpu, to_numpy
 
 __all__ = [
-    "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "device", "gathered", "home",
-    "kernel", "multiprocessors", "no_gpu_because", "observed", "provenance", "raw", "require_gpu", "shared_limit",
-    "tensor_map", "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
+    "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "counters", "device", "gathered",
+    "home", "kernel", "multiprocessors", "no_gpu_because", "observed", "provenance", "raw", "require_gpu",
+    "shared_limit", "tensor_map", "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
 ]
 
 DTYPES = ("boolean", "float16", "float32", "float64", "int8", "int16", "int32", "int64")

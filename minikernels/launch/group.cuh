@@ -5,12 +5,7 @@
 // shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, also those
 // of the next row while this one's states are merged. No warp waits for another before a row is done.
 // What a technique's struct Cache must have stands in absorb.cuh; here also MAY_LOSE and has(found), whether a key can
-// be lost and is not. Its struct Store has cache(b, g), where the keys of one head of one sequence lie. Which keys a
-// block takes, a struct Route says, piece by piece of a row:
-//   more(), advance()         whether there is a piece, and the way to the next
-//   b, row, length            its sequence, which of that one's rows, keys of the sequence
-//   begin(), end()            the piece's keys
-//   whole(), claim()          whether it is the whole row; the slot that its states are left in if not
+// be lost and is not. Its struct Store has cache(b, g), where the keys of one head of one sequence lie.
 //
 // Constants, by -D: those of decode.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; STAGES; SHARED_BYTES
 // of a block; RESIDENT blocks of a multiprocessor.
@@ -40,6 +35,7 @@ struct alignas(16) Shared {
   Step ring[WARPS][STAGES];
   float m[WARPS][TILES * 8], l[WARPS][TILES * 8];  // the states of the warps
   float o[WARPS][8][OUT_ROW];  // a tile of heads at a time
+  alignas(16) int last;  // whether this block is the last to leave a state of its row
 };
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for as much");
@@ -226,124 +222,3 @@ __device__ void absorb(State& s, Shared& shared, Copies& copies, int& stage, int
     __syncwarp();  // every lane has read the step before new copies overwrite it
   }
 }
-
-// Put m and l of the warp into shared memory.
-__device__ inline void gather_sums(Shared& shared, const State& s) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
-  for (int i = 0; i < TILES * 2; i++) {
-    const int head = i / 2 * 8 + lane % 4 * 2 + i % 2;
-    const float l = over_keys_sum(s.l[i / 2][i % 2]);
-    if (lane < 4) shared.m[warp][head] = s.m[i / 2][i % 2], shared.l[warp][head] = l;
-  }
-}
-
-// The maximum and the sum of all keys of one head.
-__device__ inline float2 over_warps(const Shared& shared, int head) {
-  float m = minus_infinity(), l = 0.0f;
-  for (int w = 0; w < WARPS; w++) m = fmaxf(m, shared.m[w][head]);
-  for (int w = 0; w < WARPS; w++) l += exp2_approx(shared.m[w][head] - base(m)) * shared.l[w][head];
-  return {m, l};
-}
-
-// Put the warp's output of one tile of heads into shared memory, under the maximum of all warps.
-__device__ inline void gather_output(Shared& shared, const State& s, int tile) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
-  float share[2];
-  for (int h = 0; h < 2; h++)
-    share[h] = exp2_approx(s.m[tile][h] - base(over_warps(shared, 8 * tile + head + h).x));
-#pragma unroll
-  for (int n = 0; n < WIDTH / 16; n++) {
-    for (int i = 0; i < 4; i++) {
-      const int d = 16 * n + lane / 4 + i / 2 * 8;
-      if (d < D) shared.o[warp][head + i % 2][d] = share[i % 2] * s.o[tile][n][i];
-    }
-  }
-}
-
-// Merge the warps' states of a piece of a row and write them: as output of a whole row, else as a state to be merged.
-// The queries of the next row take the place of this one's meanwhile.
-__device__ inline void write_rows(
-    element* __restrict__ o,  // (heads, D)
-    float2* __restrict__ ml,  // (HEADS,)
-    float* __restrict__ part,  // (HEADS, D)
-    Shared& shared,
-    const State& s,
-    int heads,
-    bool whole,
-    const Queries& next) {
-  __syncthreads();  // every warp has multiplied its last key, and every thread read the states of the row before
-  next.store(shared);
-  gather_sums(shared, s);
-#pragma unroll
-  for (int tile = 0; tile < TILES; tile++) {
-    __syncthreads();  // m, l and the next queries are written; every thread has read the tile before
-    gather_output(shared, s, tile);
-    __syncthreads();  // all warps' output is written before any thread adds it up
-    for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * (D / 4); i += THREADS) {
-      const int h = i / (D / 4), d = i % (D / 4) * 4, place = (8 * tile + h) * D + d;
-      const float2 state = over_warps(shared, 8 * tile + h);
-      float4 sum = {};
-      for (int w = 0; w < WARPS; w++) {
-        const float4 x = *reinterpret_cast<const float4*>(&shared.o[w][h][d]);
-        sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
-      }
-      if (whole) {
-        const float factor = state.y == 0.0f ? 0.0f : 1.0f / state.y;
-        const uint2 four = {pack(sum.x * factor, sum.y * factor), pack(sum.z * factor, sum.w * factor)};
-        *reinterpret_cast<uint2*>(o + place) = four;
-      } else {
-        *reinterpret_cast<float4*>(part + place) = sum;
-        if (d == 0) ml[8 * tile + h] = state;
-      }
-    }
-  }
-}
-
-// Attend from all rows of the route to their keys in it.
-template <class Store, class Route>
-__device__ void decode(
-    const element* __restrict__ q,  // (B, H, D)
-    element* __restrict__ o,  // (B, H, D), written where a piece is a whole row
-    float2* __restrict__ ml,  // (slots, HEADS), written where it is not
-    float* __restrict__ part,  // (slots, HEADS, D)
-    const Store& store,
-    Route route,
-    float scale_log2e) {
-  extern __shared__ uint4 dynamic[];
-  Shared& shared = *reinterpret_cast<Shared*>(dynamic);
-  const auto row = [&](const Route& at) { return static_cast<size_t>(at.b) * store.G * R + Rows(at.row).head; };
-  if (!route.more()) return;
-  Copies<Store, Route> copies(store, route);
-  for (int n = 0; n < STAGES - 1; n++) copies.start(shared.ring[threadIdx.x / 32]);
-  clear_padding(shared);
-  Queries(q + row(route) * D, Rows(route.row).heads).store(shared);
-  __syncthreads();  // all queries and all padding are written before any warp multiplies them
-  for (int stage = 0; route.more();) {
-    State s;
-    clear(s, route.length);
-    absorb(s, shared, copies, stage, route.begin(), route.end(), scale_log2e);
-    const size_t out = row(route) * D, slot = static_cast<size_t>(route.claim()) * HEADS;
-    const int heads = Rows(route.row).heads;
-    const bool whole = route.whole();
-    route.advance();
-    const Queries next(q + row(route) * D, route.more() ? Rows(route.row).heads : 0);
-    write_rows(o + out, ml + slot, part + slot * D, shared, s, heads, whole, next);
-  }
-}
-
-// The route of a block of a grid (shares, rows, B): one of the equal shares of a sequence.
-struct OneShare {
-  int b, row, length;
-  Share share;
-  bool ahead;
-
-  __device__ explicit OneShare(int length)
-      : b(blockIdx.z), row(blockIdx.y), length(length), share(length, TILE), ahead(true) {}
-  __device__ bool more() const { return ahead; }
-  __device__ void advance() { ahead = false; }
-  __device__ int begin() const { return share.begin; }
-  __device__ int end() const { return share.end; }
-  __device__ bool whole() const { return gridDim.x == 1; }
-  __device__ int claim() const { return (b * gridDim.y + row) * gridDim.x + blockIdx.x; }
-};

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_runs, group_tile, shares
+from minikernels.core.decode import GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import multiprocessors, raw, shared_limit
+from minikernels.launch import counters, multiprocessors, raw, shared_limit
 from minikernels.paged.outputs import chunks
 
 NEEDS = (8, 0)  # least compute capability
@@ -104,10 +104,8 @@ def launch_v7_async_ring(q, k_pages, v_pages, page_table, lengths, scale, count=
     count = count or chosen(tile, GROUP_KEYS, q, k_pages, page_table)
     grid = count, rows(tile, k_pages), len(q)
     ml, part = states(tile, grid, q) if count > 1 else states(tile, (0, 0, 0), q)
-    kernel("v7_async_ring", tile)[grid, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, ml, part, *sizes)
-    if count > 1:
-        merge = kernel("v7_async_ring", tile, "merge_splits")
-        merge[(*grid[1:], tile["HEADS"]), THREADS](ml, part, o, sizes[0], np.int32(count))
+    main = kernel("v7_async_ring", tile)[grid, THREADS, None, tile["SHARED_BYTES"]]
+    main(*arrays, o, ml, part, counters(len(q) * grid[1]), *sizes)
     return o
 
 
@@ -121,17 +119,15 @@ def launch_v8_stream_k(q, k_pages, v_pages, page_table, lengths, scale, blocks=N
     q, k_pages, v_pages, page_table, lengths, scale
         As for `launch_v6_mma_group`.
     blocks : int, optional
-        Runs; by default as many as the GPU holds at once, or more where they would be long.
+        Runs; as many as the GPU holds at once by default.
     """
     arrays, o, tile, sizes = prepared(q, k_pages, v_pages, page_table, lengths, scale, "v8_stream_k")
     B, own = len(q), rows(tile, k_pages)
-    places = blocks or multiprocessors() * tile["RESIDENT"]
-    blocks = blocks or group_runs(B * own, page_table.shape[1] * k_pages.shape[1], places)
-    span = np.empty_like(q, dtype=np.int32, shape=(B, own, 2), order="C")
+    most = B * own * -(-page_table.shape[1] * k_pages.shape[1] // GROUP_KEYS)
+    blocks = min(blocks or multiprocessors() * tile["RESIDENT"], most)
     ml, part = states(tile, (2, 1, blocks), q)
-    main, merge = (kernel("v8_stream_k", tile, name) for name in ("v8_stream_k", "merge_runs"))
-    main[blocks, THREADS, None, tile["SHARED_BYTES"]](*arrays, o, span, ml, part, np.int32(places), np.int32(B), *sizes)
-    merge[(own, B, tile["HEADS"]), THREADS](arrays[4], span, ml, part, o, *sizes[:2])
+    main = kernel("v8_stream_k", tile)[blocks, THREADS, None, tile["SHARED_BYTES"]]
+    main(*arrays, o, ml, part, counters(B * own), np.int32(B), *sizes)
     return o
 
 
@@ -180,7 +176,7 @@ def group_constants(R, D, P, limit):
     """Return the constants of v7_async_ring and v8_stream_k.
 
     >>> group_constants(8, 64, 16, 227 * 1024)
-    {'D': 64, 'ITEM_BYTES': 2, 'R': 8, 'HEADS': 8, 'RESIDENT': 2, 'STAGES': 4, 'SHARED_BYTES': 83840, 'P': 16}
+    {'D': 64, 'ITEM_BYTES': 2, 'R': 8, 'HEADS': 8, 'RESIDENT': 2, 'STAGES': 4, 'SHARED_BYTES': 83856, 'P': 16}
     """
     return group_tile(R, D, limit) | {"P": P}
 

@@ -3,26 +3,20 @@
 Into how many shares a sequence is cut depends on the GPU, by default one with 132 multiprocessors.
 """
 
-from itertools import chain
-
 import numpy as np
 
 from minikernels.core import decode_traffic
-from minikernels.core.decode import KEYS, shares
+from minikernels.core.decode import KEYS, runs, shares
 from minikernels.core.decode_traffic import (
-    cut_rows,
     each_row,
-    group_output,
-    group_states,
+    group_runs,
+    group_shares,
     grouped,
     left_states,
     lookups,
     over_slots,
-    owned,
-    planned,
     read_states,
     shared_rows,
-    walked,
 )
 from minikernels.core.sectors import WARP, Access, heads, run, span
 
@@ -60,13 +54,6 @@ class Tile:
         """Return the cost of `held` query rows read by one warp, each request by every group of lanes."""
         sectors = sum(span(first + h * self.size, self.size) for h in range(held))
         return Access(held, sectors, held * self.row_keys * self.size)
-
-    leave = staticmethod(left_states)
-
-    @staticmethod
-    def output(first, held, D, itemsize):
-        """Return the cost of storing `held` rows of o."""
-        return run(first, held * D, itemsize)
 
     def readers(self, length, count):
         """Return how many times the queries of a sequence are read, by `count` blocks that share its keys.
@@ -126,22 +113,7 @@ class MmaTile(Tile):
 class GroupTile(decode_traffic.GroupTile):
     """How a block of v7_async_ring or v8_stream_k reads tokens."""
 
-    def __init__(self, R, P, D, itemsize):
-        super().__init__(R, D)
-        self.P = P
-        self.barriers += 1
-
-    def readers(self, length, count):
-        """As above: once by each block."""
-        return count
-
     cache = decode_traffic.GroupTile.copies
-    leave = staticmethod(group_states)
-
-    @staticmethod
-    def output(first, held, D, itemsize):
-        """As above."""
-        return group_output(first, held, D)
 
     def lookups(self, entry):
         """As above: lane l looks up token l % 16 of a step."""
@@ -160,13 +132,13 @@ def split(tile, B, H, G, P, D, itemsize, lengths, page_table, count):
     for b, n in enumerate(lengths):
         loads += each_row(1, G, R, tile.size, tile.parts, tile.query, b).times(tile.readers(int(n), count))
     if count == 1:
-        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: tile.output(first, n, D, itemsize))
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize))
     else:
         stores = heads(B * H, tile.size, lambda first: run(first, D, itemsize))  # the merging blocks own a head each
     for i, held in enumerate(tile.parts if count > 1 else ()):
         row = np.arange(B * G)[:, None] * len(tile.parts) + i
         slots = (row * count + np.arange(count)).ravel()
-        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: tile.leave(ml, o, n, D))
+        stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: left_states(ml, o, n, D))
         loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: read_states(o, n, D))
     traffic = loads.loads() + stores.stores()
     traffic.barriers = blocks * tile.barriers
@@ -211,23 +183,15 @@ def chosen(tile, B, G, P, page_table, multiprocessors):
 
 def v7_async_ring(B, H, G, P, D, itemsize, lengths, page_table, count=None, multiprocessors=MULTIPROCESSORS):
     """As v6, K and V by cp.async, 512 bytes a request."""
-    tile = GroupTile(H // G, P, D, itemsize)
+    tile = GroupTile(H // G, D)
     count = count or chosen(tile, B, G, P, page_table, multiprocessors)
-    return split(tile, B, H, G, P, D, itemsize, lengths, page_table, count)
+    return pool(tile, G, P, lengths, page_table).loads() + group_shares(B, G, H // G, tile, count)
 
 
 def v8_stream_k(B, H, G, P, D, itemsize, lengths, page_table, blocks=None, multiprocessors=MULTIPROCESSORS):
     """As v7, q read once a piece, and the states of the rows that a cut goes through written and read back."""
-    R = H // G
-    tile = GroupTile(R, P, D, itemsize)
+    tile = GroupTile(H // G, D)
     own = G * len(tile.parts)
-    plan = planned(lengths, own, page_table.shape[1] * P, multiprocessors * tile.resident, blocks)
-    loads = pool(tile, G, P, lengths, page_table)
-    left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize, group=True)
-    for piece in chain(*plan):
-        held, head = owned(piece, tile.parts, G, R)
-        loads += tile.query(head * tile.size, held)
-    found, claims = walked(plan, lengths, H)
-    traffic = (loads + read + found).loads() + (left + claims).stores()
-    traffic.barriers = sum(1 + (tile.barriers - 1) * len(work) for work in plan if work)
-    return traffic
+    blocks = min(blocks or multiprocessors * tile.resident, B * own * -(-page_table.shape[1] * P // tile.keys))
+    plan = runs(lengths, own, tile.keys, blocks)
+    return pool(tile, G, P, lengths, page_table).loads() + group_runs(plan, lengths, tile, G)

@@ -5,7 +5,7 @@
 // none starts late, and none waits for the one that got the longest sequence.
 
 #include "cache.cuh"
-#include "launch/group.cuh"
+#include "launch/group_decode.cuh"
 #include "launch/stream_k.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_stream_k(
@@ -15,26 +15,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_stream_k(
     const int* __restrict__ page_table,  // (B, max_pages)
     const int* __restrict__ lengths,  // (B,)
     element* __restrict__ o,  // (B, H, D)
-    int2* __restrict__ span,  // (B, G * BLOCKS): blocks that have a row's first tile and its last
-    float2* __restrict__ ml,  // (gridDim.x, 2, HEADS)
-    float* __restrict__ part,  // (gridDim.x, 2, HEADS, D)
-    int places,
+    float2* ml,  // (gridDim.x, 2, HEADS)
+    float* part,  // (gridDim.x, 2, HEADS, D)
+    int* arrived,  // (B, G * BLOCKS): 0 before and after
     int B,
     int G,
     int max_pages,
     int pages,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
+  write_empty(o, lengths, B, G * R, max_pages * P);
   const Store store = {k_pages, v_pages, page_table, G, max_pages, pages};
-  decode(q, o, ml, part, store, Walk(lengths, span, B, G * BLOCKS, max_pages * P, places), scale_log2e);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) merge_runs(
-    const int* __restrict__ lengths,  // (B,)
-    const int2* __restrict__ span,  // (B, G * BLOCKS)
-    const float2* __restrict__ ml,  // (blocks, 2, HEADS)
-    const float* __restrict__ part,  // (blocks, 2, HEADS, D)
-    element* __restrict__ o,  // (B, H, D)
-    int G,
-    int max_pages) {
-  merge_cut_rows(lengths, span, ml, part, o, G, max_pages * P);
+  decode(q, o, ml, part, arrived, store, Walk(lengths, B, G * BLOCKS, max_pages * P), scale_log2e);
 }

@@ -145,7 +145,7 @@ def test_a_length_out_of_range_comes_out_as_nan(cp, rung):
     right(reference.judge(o[1:2], q[1:2], k[1:2], v[1:2], np.array([50]), 0.125))
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v8_mma_stream_k"), ("float32", 64, "v5_split_kv"),
+@over(("dtype", "D", "rung"), [("float16", 64, "v7_mma_group"), ("float32", 64, "v5_split_kv"),
                                ("float16", 256, "v5_split_kv"), ("float16", 60, "v3_warp_dot"),
                                ("float32", 256, "v3_warp_dot"), ("float32", 300, "v1_block_per_head")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
@@ -153,6 +153,7 @@ def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, run
         pytest.skip(f"the raw rungs need compute capability {raw.NEEDS}")
     q, k, v, lengths = (cp.asarray(x) for x in made((1, 2, 1, 70, D, None), dtype))
     assert api.fastest_on_gpu(q, k, v) == rung
+    assert api.fastest_on_gpu(q, k, v, ragged=True) == rung.replace("v7_mma_group", "v8_mma_stream_k")
     cp.testing.assert_array_equal(gqa.decode(q, k, v), gqa.decode(q, k, v, lengths=lengths, rung=rung))
 
 
