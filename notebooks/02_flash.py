@@ -323,6 +323,45 @@ points = [{"name": r.name, "flop": r.flop, "ms": r.ms,
 Roofline(points, roofs(gpu.gpu))
 
 # %% [markdown]
+# ## From `v5_mma` to `v7_wgmma`: who waits for whom
+#
+# From `v5_mma` on, tensor cores do the products: 4,096 FLOP a clock on an SM of a Hopper GPU. Exponentials stay on
+# units that do 16 a clock. A tile is 128 queries x 128 keys.
+#
+# **Predict**, with a pencil: a kernel computes products and exponentials one after the other, never at once. What share
+# of the tensor cores' peak can it reach at D = 64? And at D = 128?
+
+# %%
+exponentials = 128 * 128 / 16  # clocks
+products = {D: 4 * 128 * 128 * D / 4096 for D in (64, 128)}
+in_turn = {D: 100 * clocks / (clocks + exponentials) for D, clocks in products.items()}
+print("clocks a tile: exponentials", exponentials, "products", products)
+
+# %%
+halves = [r for r in gpu.results if r.technique == "flash" and r.case[1:] == ("float16", False, "")]
+wide = [r for r in halves if ("D", 128) in r.case[0] and ("T", 4096) in r.case[0]]
+fastest = min(r.ms for r in wide if r.is_peer)
+SVG(svg(ladder([(r.name, r.ms) for r in wide if not r.is_peer], reference=("production", fastest))))
+
+# %%
+peak = next(roof["tflop_per_s"] for roof in roofs(gpu.gpu)["compute"] if "float16" in roof["name"])
+for r in (r for r in halves if r.name in ("v5_mma", "v6_async", "v7_wgmma") or r.is_peer):
+    D = dict(r.case[0])["D"]
+    print(f"D={D:3}  {r.name:16} {r.tflops:4.0f} TFLOP/s, {100 * r.tflops / peak:3.0f} % of a plain matrix product")
+
+# %%
+print("in turn:", {D: f"{share:.0f} %" for D, share in in_turn.items()})
+
+# %% [markdown]
+# **Why**: products take $16 D$ clocks a tile, exponentials 1,024 whatever D is, so in turn
+#
+# $$\frac{16 D}{16 D + 1024}: \quad 50\,\% \text{ at } D = 64, \quad 67\,\% \text{ at } D = 128$$
+#
+# `v6_async` hides the copies (cp.async), but a warp's mma.sync and its softmax still come in turn. `v7_wgmma` starts
+# products and goes on: the softmax of the next tile runs under them, warpgroups alternate, and one thread feeds all by
+# TMA. What is above the line "in turn" is overlap.
+
+# %% [markdown]
 # ## What this left out
 #
 # Heads that share keys (01). Block-sparse masks (03). Keys split over blocks for decoding (01, 04). Tensor cores,
@@ -330,5 +369,5 @@ Roofline(points, roofs(gpu.gpu))
 # (`minikernels/flash/*.cu` and its `NOTES.md`). And time: the SIMT machine counts what a kernel moves and does, not
 # how long it takes.
 #
-# Papers: FlashAttention (arXiv:2205.14135), FlashAttention-2 (arXiv:2307.08691), Online normalizer calculation for
-# softmax (arXiv:1805.02867). The derivation stands in `minikernels/flash/README.md`.
+# Papers: FlashAttention (arXiv:2205.14135), FlashAttention-2 (arXiv:2307.08691), FlashAttention-3 (arXiv:2407.08608),
+# Online normalizer calculation for softmax (arXiv:1805.02867). The derivation stands in `minikernels/flash/README.md`.

@@ -103,7 +103,8 @@ def test_an_element_from_shared_memory_serves_as_many_rows_as_a_quad_holds(D, ro
     assert wavefronts["v2_tiled"] == rows * wavefronts["v3_split_rows"]
 
 
-@over("rung", [*KERNELS, "reference", "online", "tiled", "tiled_keys_outside", "v4_register_tiles", "v5_mma"])
+@over("rung", [*KERNELS, "reference", "online", "tiled", "tiled_keys_outside", "v4_register_tiles", "v5_mma",
+               "v6_async", "v7_wgmma"])
 @over("empty", range(6), ids=list("BHGTSD"))
 def test_nothing_moves_where_an_axis_is_empty(rung, empty):
     sizes = [1, 2, 2, 8, 8, 8]
@@ -121,3 +122,24 @@ def test_no_kernel_computes_in_float64():
     assert sum(launch.traffic.flop64 for launch in launches) == 0
     assert [str(f) for launch in launches for f in launch.findings] == []
     assert np.isfinite(o).all()
+
+
+@over("rung", ["v4_mma", "v5_wgmma"])
+@over("case", [(1, 4, 2, 130, 129, 64, True), (2, 2, 1, 65, 300, 128, False), (1, 2, 2, 200, 64, 40, True)], ids=label)
+def test_backward_on_tensor_cores_moves_what_a_walk_over_its_tiles_touches(rung, case):
+    """The forms against a walk, block by block and tile by tile, in plain Python."""
+    *sizes, causal = case
+    B, H, G, T, S, D = sizes
+    block_t, padded = 128 if rung == "v5_wgmma" and D <= 64 else 64, 16 * -(-D // 16)
+    rows = -(-T // block_t) * block_t
+    loads, stores, atomics = 2 * B * H * T * D * 2 + B * H * T * 4, B * H * rows * (8 + padded * 4), 0  # delta
+    for first in range(0, S, 128):
+        loads += B * G * 2 * min(128, S - first) * D * 2
+        stores += B * G * 2 * min(128, S - first) * D * 2
+        for t in range(0, T, block_t):
+            if not causal or first <= min(t + block_t, T) - 1 + S - T:
+                loads += B * H * (2 * min(block_t, T - t) * D * 2 + block_t * 8)
+                atomics += B * H * block_t * padded * 4
+    loads, stores = loads + B * H * T * D * 4, stores + B * H * T * D * 2  # dq_sum to dq
+    form = getattr(traffic_backward, rung)(*sizes, itemsize=2, causal=causal)
+    assert (form.load_bytes, form.store_bytes, form.atomic_bytes) == (loads, stores, atomics)

@@ -51,6 +51,12 @@ BUILDS = [  # file, constants, architecture
     ("flash/v5_mma.cu", v5(128, False), "sm_80"),
     ("flash/v5_mma.cu", v5(128, True), "sm_90"),
 ]
+BUILDS += [("flash/v6_async.cu", flash.tile_v6_async(D, found) | {"CAUSAL": causal}, "sm_{}{}".format(*found))
+           for D, causal, found in [
+               (40, False, (9, 0)), (64, True, (8, 0)), (64, False, (9, 0)), (72, True, (8, 9)), (128, True, (9, 0)),
+               (128, False, (8, 0))]]
+BUILDS += [("flash/v7_wgmma.cu", flash.tile_v7_wgmma(D) | {"CAUSAL": causal}, "sm_90a")
+           for D, causal in [(40, True), (64, False), (64, True), (72, False), (128, False), (128, True)]]
 BUILDS += [("flash/v4_mma_backward.cu", flash_backward.tile_v4_mma(D, limit) | {"CAUSAL": causal}, architecture)
            for D, causal, architecture, limit in [
                (64, True, "sm_90", 227 * 1024), (40, False, "sm_80", 163 * 1024), (128, True, "sm_90", 227 * 1024),
@@ -113,8 +119,8 @@ BUILDS += [(f"selective_scan/{file}.cu", selective_scan.constants(*sizes), archi
 BUILDS += [(f"selective_scan/{file}.cu", selective_scan.pair_constants(selective_scan.constants(N, E, *rest), E), arch)
            for file in ("v7_channel_pairs", "v8_staging_warps")
            for N, E, *rest, arch in [
-               (16, 2048, 2, True, True, False, "sm_90"), (16, 2048, 4, "sm_80"), (5, 7, 4, False, False, True, "sm_80"),
-               (1, 3, 2, "sm_90"), (128, 64, 2, "sm_90")]]
+               (16, 2048, 2, "sm_90"), (16, 2048, 2, "sm_80"), (16, 2048, 4, "sm_80"), (16, 2048, 4, "sm_90"),
+               (5, 7, 4, False, False, True, "sm_80"), (1, 3, 2, "sm_90"), (128, 64, 2, "sm_90")]]
 BUILDS += [(f"linear_attention/{file}.cu", linear_attention.constants(D, gate_bytes, limit), architecture)
            for file in ("v3_mma_chunk", "v4_split_along_time")
            for D, gate_bytes, architecture, limit in [
@@ -205,13 +211,13 @@ def test_tiles_of_v4_fit_the_shared_memory_they_were_sized_for(D, limit):
 
 
 def test_line_numbers_are_those_of_the_file(compiler):
-    constants = v5(64, False) | {"D": 12}
-    kernel = RawKernel(PACKAGE / "flash/v5_mma.cu", "v5_mma", tuple(constants.items()), (), (8, 0))
-    code, log = compiler.compile(kernel.source(), [*kernel.options, *kernel.including(), "-arch=sm_80"])
+    constants = flash.tile_v7_wgmma(12) | {"CAUSAL": False}
+    kernel = RawKernel(PACKAGE / "flash/v7_wgmma.cu", "v7_wgmma", tuple(constants.items()), (), (9, 0))
+    code, log = compiler.compile(kernel.source(), [*kernel.options, *kernel.including(), "-arch=sm_90a"])
     lines = kernel.path.read_text("utf-8").splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.startswith("static_assert(D >= 8"))
     assert code != 0
-    assert f"v5_mma.cu({number})" in log
+    assert f"v7_wgmma.cu({number})" in log
 
 
 @pytest.mark.parametrize("limit", [CONSUMER_LIMIT, 163 * 1024, 227 * 1024])

@@ -20,6 +20,8 @@ FORWARD = Ladder("flash", {  # rung -> where its function stands, from the equat
     "v3_split_rows": "numba_cuda.launch_v3_split_rows",
     "v4_register_tiles": "raw.launch_v4_register_tiles",
     "v5_mma": "raw.launch_v5_mma",
+    "v6_async": "raw.launch_v6_async",
+    "v7_wgmma": "raw.launch_v7_wgmma",
 })
 BACKWARD = Ladder("flash", {
     "reference": "reference.attention_backward",
@@ -28,7 +30,10 @@ BACKWARD = Ladder("flash", {
     "v4_mma": "raw_backward.launch_v4_mma",
     "v5_wgmma": "raw_backward.launch_v5_wgmma",
 })
-RAW_NEEDS = {"v5_mma": (8, 0), "v4_register_tiles": (8, 0)}  # fastest first: least compute capability
+RAW_NEEDS = {  # fastest first: least compute capability
+    "v7_wgmma": (9, 0), "v6_async": (8, 0), "v5_mma": (8, 0), "v4_register_tiles": (8, 0),
+}
+EXACT = ("v7_wgmma",)  # and on nothing newer
 
 
 def attention(q, k, v, *, causal=False, scale=None, return_lse=False, rung=None):
@@ -174,7 +179,7 @@ def fastest_on_gpu(q, k, v):
             getattr(raw, f"check_{rung}")(q, k, v)
         except (ShapeError, DtypeError):
             continue
-        if found >= needed:
+        if found == needed or (found > needed and rung not in EXACT):
             return rung
     wide = import_module("minikernels.flash.outputs").WIDTH_LIMIT
     return "v3_split_rows" if q.shape[3] <= wide else "v1_three_pass"

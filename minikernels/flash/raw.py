@@ -7,11 +7,12 @@ import numpy as np
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.flash.outputs import check_grid
-from minikernels.launch import raw, shared_limit
+from minikernels.launch import architecture, multiprocessors, raw, shared_limit, tensor_map
 
 WIDTH_LIMIT = 128  # wider heads would not fit in a thread's registers
 ALIGNMENT = 16  # bytes: the widest load
 FLOAT, HALF = 4, 2  # bytes
+L2_SHARE = 8 * 2**20  # bytes of K and V that heads at work together may take, of an L2 cache of 50 MB
 
 
 def check_v4_register_tiles(q, k, v):
@@ -63,6 +64,73 @@ def launch_v5_mma(q, k, v, causal, scale):
     return run(kernel, q, k, v, scale, tile["BLOCK_T"], 128, shared_v5_mma(tile))
 
 
+def check_v6_async(q, k, v):
+    """Raise ShapeError or DtypeError unless v6_async takes these q, k and v."""
+    check(q, k, v, "v6_async", ("float16",), multiple=8)
+
+
+def launch_v6_async(q, k, v, causal, scale):
+    """Return o and lse; as v5_mma, with copies by cp.async into two places for a tile of K and V.
+
+    Differs from v5_mma: the next tile is on its way while this one is multiplied; masks only where a warp needs them.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, T, D), float16
+        D a multiple of 8, up to 128.
+    k, v : CuPy array of shape (B, G, S, D)
+    causal : bool
+    scale : float
+    """
+    check_v6_async(q, k, v)
+    tile = tile_v6_async(q.shape[3], architecture())
+    q, scale = positive(q, scale)
+    kernel = raw("v6_async.cu", "v6_async", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
+    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 128, shared_v6_async(tile))
+
+
+def check_v7_wgmma(q, k, v):
+    """Raise ShapeError or DtypeError unless v7_wgmma takes these q, k and v."""
+    check(q, k, v, "v7_wgmma", ("float16",), multiple=8)
+
+
+def launch_v7_wgmma(q, k, v, causal, scale):
+    """Return o and lse; products of whole warpgroups (wgmma), fed by the copy engine (TMA); float32 accumulators.
+
+    Differs from v6_async: the tensor cores read Q, K and V from shared memory by themselves; one thread copies; two or
+    three warpgroups take turns, so that one's exponentials hide behind another's products.
+
+    Parameters
+    ----------
+    q : CuPy array of shape (B, H, T, D), float16
+        D a multiple of 8, up to 128.
+    k, v : CuPy array of shape (B, G, S, D)
+    causal : bool
+    scale : float
+    """
+    check_v7_wgmma(q, k, v)
+    (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
+    tile = tile_v7_wgmma(D)
+    kernel = raw("v7_wgmma.cu", "v7_wgmma", constants={**tile, "CAUSAL": causal}, options=("-arch=sm_90a",),
+                 min_arch=(9, 0))
+    o, lse = new(q, q.shape, q.dtype), new(q, (B, H, T), np.float32)
+    rows, share = 64 * tile["CONSUMERS"], H // G
+    items = B * H * math.ceil(T / rows)
+    if items == 0 or S == 0:
+        o.fill(0)
+        lse.fill(-np.inf)
+        return o, lse
+    q, scale = positive(q, scale)
+    q, k, v = (aligned(x) for x in (q, k, v))
+    maps = (tensor_map(q, (rows, 64)), *(tensor_map(x, (tile["BLOCK_S"], 64)) for x in (k, v)))
+    taken = np.zeros_like(q, dtype=np.int32, shape=(1,)) if causal else new(q, (1,), np.int32)
+    bunch = max(1, L2_SHARE // (2 * HALF * S * D)) * share if causal else share  # alike items: one head after the other
+    sizes = (np.int32(size) for size in (B * H, share, bunch, T, S))
+    grid, threads = min(items, multiprocessors()), 128 * (tile["CONSUMERS"] + 1)
+    kernel[grid, threads, None, shared_v7_wgmma(tile)](*maps, o, lse, taken, *sizes, np.float32(scale * LOG2E))
+    return o, lse
+
+
 def tile_v4_register_tiles(D, itemsize, limit=227 * 1024):
     """Return the kernel's constants for one head width: the most rows a block whose tiles fit in `limit` bytes.
 
@@ -94,6 +162,34 @@ def shared_v5_mma(tile):
     return HALF * (tile["BLOCK_T"] + 2 * tile["BLOCK_S"]) * (width + 8)
 
 
+def tile_v6_async(D, found=(9, 0)):
+    """Return the kernel's constants for one head width: the most keys for which a compute capability's code spills not.
+
+    >>> tile_v6_async(128)["BLOCK_S"], tile_v6_async(128, found=(8, 9))["BLOCK_S"]
+    (48, 32)
+    """
+    wide = 48 if found >= (9, 0) else 32
+    return {"D": D, "BLOCK_T": 128, "BLOCK_S": 96 if D <= 64 else wide}
+
+
+def shared_v6_async(tile):
+    """Return the bytes of shared memory of a block: Q, and K and V twice, in float16, with padded rows."""
+    width = 16 * math.ceil(tile["D"] / 16)
+    return HALF * (tile["BLOCK_T"] + 4 * tile["BLOCK_S"]) * (width + 8)
+
+
+def tile_v7_wgmma(D):
+    """Return the kernel's constants for one head width."""
+    return {"D": D, "BLOCK_S": 128, "CONSUMERS": 3 if D == 64 else 2, "STAGES": 2}
+
+
+def shared_v7_wgmma(tile):
+    """Return the bytes of a block's shared memory: Q, rings of K and V, the output with padded rows, barriers."""
+    width, rows, stages = 64 * math.ceil(tile["D"] / 64), 64 * tile["CONSUMERS"], tile["STAGES"]
+    numbers = rows * width + 2 * stages * tile["BLOCK_S"] * width + rows * (width + 8)
+    return HALF * numbers + 8 + 8 * (2 + 4 * stages)
+
+
 def run(kernel, q, k, v, scale, block_t, threads, shared_bytes):
     """Launch one block a tile of `block_t` query rows, if there are any, and return o and lse."""
     (B, H, T, _), (G, S) = q.shape, k.shape[1:3]
@@ -106,6 +202,11 @@ def run(kernel, q, k, v, scale, block_t, threads, shared_bytes):
         return o, lse
     kernel[grid, threads, None, shared_bytes](q, k, v, o, lse, *sizes, np.float32(scale * LOG2E))
     return o, lse
+
+
+def positive(q, scale):
+    """Return q and scale with the same product, scale > 0: kernels that scale last look for the largest plain score."""
+    return (q, scale) if scale > 0 else (q * q.dtype.type(np.sign(scale)), -scale or 1.0)
 
 
 def new(like, shape, dtype):

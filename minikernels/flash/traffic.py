@@ -207,3 +207,38 @@ def v5_mma(B, H, G, T, S, D, itemsize, causal):
     traffic = loads.loads() + (q + lse).stores()
     traffic.barriers = 2 * B * H * int(reached.sum()) + B * H * len(reached)
     return traffic
+
+
+@nothing_if_empty
+def v6_async(B, H, G, T, S, D, itemsize, causal):
+    """As v5_mma by cp.async, 16 bytes a lane, one barrier a tile; past the last key nothing is read.
+
+    In the tiles of compute capability 9.0; those of older GPUs have 32 keys where D > 64.
+    """
+    block_s = 96 if D <= 64 else 48
+    reached = visits(keys_of_tiles(T, S, causal, 128), block_s)
+    q = heads(B * H, T * D * itemsize, lambda first: run(first, T * D // 8, 8 * itemsize))  # o is written as q is read
+    lse = heads(B * H, T * FLOAT, lambda first: rows(first, T, 1, FLOAT, group=8))
+    loads = q + key_tiles(B, H, G, S, D // 8, 8 * itemsize, reached, block_s, D // 8)
+    traffic = loads.loads() + (q + lse).stores()
+    traffic.barriers = B * H * (int(reached.sum()) + len(reached))
+    return traffic
+
+
+@nothing_if_empty
+def v7_wgmma(B, H, G, T, S, D, itemsize, causal):
+    """Bytes alone: what the copy engine is asked for never passes the units that count requests and sectors.
+
+    A tile of 128 query rows (192 at D=64) asks for its rows of q, and for K and V in tiles of 128 keys up to the last
+    one that it sees; of a box past the end of an array only what exists is read. L2 serves what heads read again. If
+    causal, every tile is taken from a counter by one atomic addition.
+    """
+    block_t = 192 if D == 64 else 128
+    reached = visits(keys_of_tiles(T, S, causal, block_t), 128)
+    keys = np.minimum(reached * 128, S)
+    loads = B * H * (T + 2 * int(keys.sum())) * D * itemsize
+    traffic = Traffic(load_bytes=loads, store_bytes=outputs(B, H, T, D, itemsize))
+    if causal:
+        traffic.atomic_requests = traffic.atomic_sectors = B * H * len(reached)
+        traffic.atomic_bytes = 4 * traffic.atomic_requests
+    return traffic

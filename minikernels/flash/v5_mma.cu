@@ -1,31 +1,12 @@
 // v5_mma: softmax attention on the tensor cores, by mma.sync m16n8k16; P never leaves the registers.
 //
-// A block owns BLOCK_T query rows of one head; each of its 4 warps owns BLOCK_T / 4 of them, as MTILES tiles of 16 rows,
-// and all keys. A fragment of K or V fetched from shared memory serves the MTILES tiles. The layout in which mma leaves
-// its result is the one in which it wants its left operand: two neighbouring 8-key tiles of P, rounded to float16, are
-// the left operand of P V without any exchange between threads.
+// A warp owns MTILES tiles of 16 rows and all keys: a fragment of K or V fetched from shared memory serves them all
+// (mma_rows.cuh has the constants, and what does not differ between rungs). The layout in which mma leaves its result
+// is the one in which it wants its left operand: two neighbouring 8-key tiles of P, rounded to float16, are the left
+// operand of P V without any exchange between threads.
 // Differs from v4_register_tiles: products on the tensor cores in float16 with float32 sums; P in registers.
-//
-// Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; BLOCK_T, BLOCK_S.
 
-#include "launch/softmax.cuh"
-#include "launch/tile_products.cuh"
-
-constexpr int WARPS = 4;
-constexpr int THREADS = 32 * WARPS;
-constexpr int WIDTH = (D + 15) / 16 * 16;  // D, padded with zeros to whole steps of mma
-constexpr int ROW = WIDTH + 8;  // of shared memory: an odd multiple of 16 bytes, so ldmatrix meets no bank conflict
-constexpr int MTILES = BLOCK_T / (16 * WARPS);  // 16-row tiles of a warp
-constexpr int NTILES = BLOCK_S / 8;  // 8-key tiles of scores
-constexpr int DTILES = WIDTH / 8;  // 8-column tiles of output
-constexpr float LN2 = 0.69314718f;
-
-static_assert(D >= 8 && D % 8 == 0, "rows of D float16 are read 16 bytes at a time");
-static_assert(BLOCK_T % (16 * WARPS) == 0, "every warp owns whole 16-row tiles");
-static_assert(BLOCK_S % 16 == 0, "P V takes 16 keys a step");
-
-// How many keys row t sees: a prefix. Bottom right aligned, so negative where T > S and t sees none.
-__device__ int keys_seen(int t, int T, int S) { return CAUSAL ? min(S, t + 1 + S - T) : S; }
+#include "mma_rows.cuh"
 
 // Copy `rows` rows to shared memory. Rows up to COUNT become 0: 0 * V must not be NaN.
 template <int COUNT>
@@ -43,12 +24,6 @@ __device__ void load_tile(
     const int i = n * THREADS + threadIdx.x;
     if (i < COUNT * CHUNKS) *reinterpret_cast<uint4*>(tile + i / CHUNKS * ROW + i % CHUNKS * 8) = chunk[n];
   }
-}
-
-// The loads never touch columns D .. WIDTH; they are zero once and for all, so that products may run over them.
-__device__ void clear_padding(__half* tile, int count) {  // (count, ROW)
-  if (D < WIDTH)
-    for (int row = threadIdx.x; row < count; row += THREADS) *reinterpret_cast<uint4*>(tile + row * ROW + D) = {};
 }
 
 // Turn the scores of one row of the thread (half 0: row l / 4, half 1: row l / 4 + 8) into p; rescale its sums.
@@ -85,26 +60,6 @@ __device__ void mask_scores(
         const int t = first_row + 16 * i + lane / 4 + e / 2 * 8, s = first_key + 8 * n + lane % 4 * 2 + e % 2;
         if (s >= keys_seen(t, T, S)) score[i][n][e] = minus_infinity();
       }
-}
-
-// Write the warp's rows of the output, 16 bytes a lane, by way of its own rows of Q, which no one needs any more.
-__device__ void store_rows(
-    __half* __restrict__ o,  // (rows, D)
-    const float (&o_reg)[MTILES][DTILES][4],
-    const float (&factor)[MTILES][2],
-    __half* smem,  // (16 * MTILES, ROW)
-    int rows,
-    int lane) {
-  for (int i = 0; i < MTILES; i++)
-    for (int c = 0; c < DTILES; c++)
-      for (int half = 0; half < 2; half++)
-        *reinterpret_cast<unsigned*>(smem + (16 * i + 8 * half + lane / 4) * ROW + 8 * c + lane % 4 * 2) =
-            pack(o_reg[i][c][2 * half] * factor[i][half], o_reg[i][c][2 * half + 1] * factor[i][half]);
-  __syncwarp();  // the rows are whole before another lane copies them
-  constexpr int CHUNKS = D / 8;
-  for (int i = lane; i < 16 * MTILES * CHUNKS; i += 32)
-    if (i < rows * CHUNKS)
-      reinterpret_cast<uint4*>(o)[i] = *reinterpret_cast<const uint4*>(smem + i / CHUNKS * ROW + i % CHUNKS * 8);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) v5_mma(

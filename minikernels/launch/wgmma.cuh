@@ -7,7 +7,7 @@
 
 #pragma once
 
-enum Order : int { BY_ROWS = 0, BY_COLUMNS = 1 };  // how an operand lies in shared memory: as its descriptor's name says
+enum Order : int { BY_ROWS = 0, BY_COLUMNS = 1 };  // how an operand lies in shared memory, as its descriptor says
 
 template <Order B, Order A = BY_ROWS>
 __device__ inline void wgmma(float (&c)[32], unsigned long long a, unsigned long long b, bool add) {  // N = 64

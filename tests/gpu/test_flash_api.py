@@ -13,12 +13,13 @@ over = pytest.mark.parametrize
 KERNELS = api.FORWARD.of_kind("numba", "raw")
 
 
-@over(("dtype", "D", "rung"), [("float16", 64, "v5_mma"), ("float16", 60, "v4_register_tiles"),
+@over(("dtype", "D", "rung"), [("float16", 64, "v7_wgmma"), ("float16", 60, "v4_register_tiles"),
                                ("float32", 64, "v4_register_tiles"), ("float32", 130, "v3_split_rows"),
                                ("float32", 300, "v1_three_pass")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, rung):
-    if launch.architecture() < api.RAW_NEEDS.get(rung, (0, 0)):
-        pytest.skip(f"{rung} needs compute capability {api.RAW_NEEDS[rung]}")
+    needed, found = api.RAW_NEEDS.get(rung, (0, 0)), launch.architecture()
+    if found < needed or (rung in api.EXACT and found != needed):
+        pytest.skip(f"{rung} needs compute capability {needed}")
     q, k, v = (cp.asarray(x) for x in made((1, 2, 1, 70, 90, D, True), dtype)[:3])
     assert api.fastest_on_gpu(q, k, v) == rung
     o, lse = flash.attention(q, k, v, causal=True, return_lse=True)

@@ -5,13 +5,17 @@ import pytest
 
 from minikernels.core.errors import DtypeError, ShapeError
 from minikernels.flash import raw, reference
+from minikernels.launch import architecture
 from tests.gpu.conftest import CASES, ODD_WIDTHS, identity, inputs
 
 pytestmark = pytest.mark.gpu
-V4, V5 = raw.launch_v4_register_tiles, raw.launch_v5_mma
+V4, V5, V6, V7 = (getattr(raw, f"launch_{rung}") for rung in ("v4_register_tiles", "v5_mma", "v6_async", "v7_wgmma"))
+EDGES = [(1, 2, 1, 70, 90, 8, True), (1, 1, 1, 64, 64, 120, False)]  # of what the tensor-core rungs take
+MANY_TILES = [(1, 3, 1, 1100, 1400, 64, True), (2, 80, 8, 300, 200, 128, True), (1, 1, 1, 385, 2000, 72, False)]
 RUNS = [(V4, case, dtype) for case in CASES + ODD_WIDTHS for dtype in ("float32", "float16")]
-RUNS += [(V5, case, "float16") for case in [*CASES, (1, 2, 1, 70, 90, 8, True), (1, 1, 1, 64, 64, 120, False)]]
-LAUNCHES = [(V4, "float32"), (V4, "float16"), (V5, "float16")]
+RUNS += [(launch, case, "float16") for launch in (V5, V6, V7) for case in CASES + EDGES]
+RUNS += [(launch, case, "float16") for launch in (V6, V7) for case in MANY_TILES]  # several items a block too
+LAUNCHES = [(V4, "float32"), (V4, "float16"), (V5, "float16"), (V6, "float16"), (V7, "float16")]
 over = pytest.mark.parametrize
 
 
@@ -19,6 +23,14 @@ def name(value):
     if callable(value):
         return value.__name__.removeprefix("launch_")
     return identity(value) if isinstance(value, tuple) else None
+
+
+@pytest.fixture(autouse=True)
+def hopper(request):
+    """Skip v7_wgmma where its instructions are missing."""
+    launch = getattr(request.node, "callspec", None) and request.node.callspec.params.get("launch")
+    if launch is V7 and architecture() != (9, 0):
+        pytest.skip("wgmma is an instruction of compute capability 9.0 alone")
 
 
 def run(cp, launch, arrays, causal, scale):
@@ -86,7 +98,8 @@ def test_v4_is_right_with_the_smaller_tiles_of_other_gpus(cp, monkeypatch, limit
 
 def test_heads_may_be_as_many_as_a_grid_has_rows(cp):
     arrays = inputs((1, 65_535, 1, 1, 2, 8, False), "float16")
-    judge(*run(cp, V5, arrays, False, 0.1), arrays, False, 0.1)
+    for launch in (V5, V6):
+        judge(*run(cp, launch, arrays, False, 0.1), arrays, False, 0.1)
     with pytest.raises(ShapeError, match="H=65536"):
         run(cp, V5, inputs((1, 65_536, 1, 1, 2, 8, False), "float16"), False, 0.1)
 
