@@ -109,7 +109,7 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, dtype_bytes):
     assert v4.load_bytes == cache + query(1) + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, S, D, **options, count=3)
-    assert v5.load_bytes == cache + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * (32 * 8 + D * 4))
+    assert v5.load_bytes == cache + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, S, D, **options, count=1) == v4
 

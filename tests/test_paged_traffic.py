@@ -121,20 +121,12 @@ def test_the_cuda_rungs_read_the_cache_once_for_8_heads(case, itemsize):
     lanes = 1 << (row // 16 - 1).bit_length()  # that share a row, and so a lookup
     lookups = G * parts * lanes * 4 * (sum(lengths) if P % (128 // lanes) else sum(
         min(32 // lanes, n - s) for n in lengths for s in range(0, n, 128 // lanes)))
-    step = 4 * (32 // lanes)  # keys of a warp; a block's four warps take theirs in turn, and none reads q for no key
-
-    def query(shares):
-        tiles = [-(-n // (4 * step)) for n in lengths]
-        each = [-(-n // shares) * 4 * step for n in tiles]  # keys of a share
-        parts_of = [min(n, (i + 1) * x) - i * x for n, x in zip(lengths, each, strict=True) for i in range(shares)]
-        return sum(min(4, -(-max(0, keys) // step)) for keys in parts_of) * (32 // lanes) * H * row
-
-    cache = 2 * parts * G * sum(lengths) * row
+    cache, query = 2 * parts * G * sum(lengths) * row, 4 * (32 // lanes) * B * H * row
     v4 = traffic.v4_fetch_ahead(B, H, G, max(lengths), P, D, itemsize, lengths)
-    assert v4.load_bytes == cache + lookups + query(1) + B * G * parts * 128 * 4
+    assert v4.load_bytes == cache + lookups + query + B * G * parts * 128 * 4
     assert v4.store_bytes == B * H * row
     v5 = traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=3)
-    assert v5.load_bytes == cache + lookups + query(3) + 3 * (B * G * parts * 128 * 4 + B * H * (32 * 8 + D * 4))
+    assert v5.load_bytes == cache + lookups + 3 * query + 3 * (B * G * parts * 128 * 4 + B * H * D * (8 + 4))
     assert v5.store_bytes == B * H * row + 3 * B * H * (D * 4 + 8)
     assert traffic.v5_split_kv(B, H, G, max(lengths), P, D, itemsize, lengths, count=1) == v4
 
@@ -149,7 +141,7 @@ def test_the_tensor_core_rung_reads_the_cache_once_for_32_heads(case):
     assert v6.load_bytes == cache + lookups + B * H * D * 2 + B * G * parts * 128 * 4
     assert v6.store_bytes == B * H * D * 2
     two = traffic.v6_mma_group(B, H, G, max(lengths), P, D, 2, lengths, count=2)
-    assert two.load_bytes == v6.load_bytes + B * H * D * 2 + B * G * parts * 128 * 4 + 2 * B * H * (32 * 8 + D * 4)
+    assert two.load_bytes == v6.load_bytes + B * H * D * 2 + B * G * parts * 128 * 4 + 2 * B * H * D * (8 + 4)
     assert two.store_bytes == v6.store_bytes + 2 * B * H * (D * 4 + 8)
 
 

@@ -127,9 +127,10 @@ def group_read(first_ml, first_o, held, D):
 
 
 def read_states(first_o, held, D):
-    """Return the cost of reading them again: a warp a state and head, all lanes its (m, l), consecutive ones o."""
+    """Return the cost of reading them again, a block a head, every thread its head's (m, l)."""
+    requests = -(-D // WARP)
     each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
-    return Access(held, held, held * WARP * STATE) + each
+    return Access(held * requests, held * requests, held * D * STATE) + each
 
 
 def over_slots(slots, HEADS, D, cost):

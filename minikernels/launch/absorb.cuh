@@ -45,7 +45,7 @@ __device__ inline void widen(float (&wide)[VEC], const Chunk& chunk) {
 }
 
 // Read the block's query rows, times scale * log2(e): a lane holds its VEC columns of every head. A warp that will
-// absorb none of the block's `keys` reads nothing.
+// absorb none of the block's `keys` reads nothing; with `keys` TILE all read.
 __device__ inline void load_queries(
     float (&q_reg)[HEADS][VEC],
     const element* __restrict__ q,  // (heads, D)

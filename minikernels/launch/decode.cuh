@@ -66,8 +66,8 @@ __device__ inline element finish(const Merged& all) {
   return static_cast<element>(all.l == 0.0f ? 0.0f : all.o / all.l);
 }
 
-// Merge `count` states that blocks left of one query head, and write its output: every warp takes each WARPS-th state,
-// its lanes the columns. The first stands in slot `first`, the others from slot `next` on, `stride` slots apart.
+// Merge `count` states that blocks left of one query head, and write its output. The first is in slot `first`, the
+// others stand from slot `next` on, `stride` slots apart.
 __device__ inline void merge_states(
     element* __restrict__ o,  // (D,)
     const float2* __restrict__ ml,  // (slots, HEADS): m and l, from this head on
@@ -77,31 +77,14 @@ __device__ inline void merge_states(
     int stride,
     int count,
     int length) {  // of the sequence: -1 makes NaN
-  constexpr int COLUMNS = (D + 31) / 32;  // of a lane
-  __shared__ Merged states[WARPS][D];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  float m = minus_infinity(), l = fresh_sum(length), o_warp[COLUMNS] = {};
-#pragma unroll 4
-  for (int n = warp; n < count; n += WARPS) {
-    const size_t slot = (n == 0 ? first : next + (n - 1) * stride) * static_cast<size_t>(HEADS);
-    const float2 state = ml[slot];
-    const float m_new = fmaxf(m, state.x);
-    const float before = exp2_approx(m - base(m_new)), now = exp2_approx(state.x - base(m_new));
-    m = m_new;
-    l = before * l + now * state.y;
-#pragma unroll
-    for (int i = 0; i < COLUMNS; i++) {
-      const int d = lane + 32 * i;
-      o_warp[i] = before * o_warp[i] + now * (d < D ? part[slot * D + d] : 0.0f);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < COLUMNS; i++)
-    if (lane + 32 * i < D) states[warp][lane + 32 * i] = {m, l, o_warp[i]};
-  __syncthreads();  // every warp's state is written before any thread reads it
   for (int d = threadIdx.x; d < D; d += THREADS) {
-    Merged all = states[0][d];
-    for (int w = 1; w < WARPS; w++) all = merged(all, states[w][d]);
+    Merged all = {minus_infinity(), fresh_sum(length), 0.0f};
+#pragma unroll 4
+    for (int n = 0; n < count; n++) {
+      const size_t slot = (n == 0 ? first : next + (n - 1) * stride) * static_cast<size_t>(HEADS);
+      const float2 state = ml[slot];
+      all = merged(all, {state.x, state.y, part[slot * D + d]});
+    }
     o[d] = finish(all);
   }
 }

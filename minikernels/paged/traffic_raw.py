@@ -51,19 +51,9 @@ class Tile:
         return widened(shared_rows(entry, asked, 0, INT), self.lanes)
 
     def query(self, first, held):
-        """Return the cost of `held` query rows read by one warp, each request by every group of lanes."""
+        """Return the cost of `held` query rows read by all four warps, each request by every group of lanes."""
         sectors = sum(span(first + h * self.size, self.size) for h in range(held))
-        return Access(held, sectors, held * self.row_keys * self.size)
-
-    def readers(self, length, count):
-        """Return how many times the queries of a sequence are read, by `count` blocks that share its keys.
-
-        Once by each warp that has keys.
-        """
-        tiles = -(-length // self.keys)
-        share = -(-tiles // count) * self.keys
-        held = (min(length, (n + 1) * share) - n * share for n in range(count))
-        return sum(min(WARPS, -(-max(0, keys) // self.step)) for keys in held)
+        return Access(held, sectors, held * self.row_keys * self.size).times(WARPS)
 
 
 class MmaTile(Tile):
@@ -75,10 +65,6 @@ class MmaTile(Tile):
         super().__init__(R, P, D, itemsize)
         self.step, self.keys, self.resident = KEYS, WARPS * KEYS, 3 if self.held <= 8 else 2
         self.barriers = 1 + 2 * -(-self.held // 8)  # one for the queries, two for each 8 heads
-
-    def readers(self, length, count):
-        """As above: once by each block."""
-        return count
 
     def pieces(self, width):
         """Yield (first byte, bytes) of what a request takes of a row: `width` chunks at a time."""
@@ -129,8 +115,7 @@ def split(tile, B, H, G, P, D, itemsize, lengths, page_table, count):
     """Return the traffic of blocks that each take one of `count` shares of a sequence."""
     R, blocks = H // G, B * G * len(tile.parts) * count
     loads = lookups(blocks) + pool(tile, G, P, lengths, page_table)  # every warp looks up its length
-    for b, n in enumerate(lengths):
-        loads += each_row(1, G, R, tile.size, tile.parts, tile.query, b).times(tile.readers(int(n), count))
+    loads += each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
     if count == 1:
         stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D, itemsize))
     else:

@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v4_fetch_ahead(
   const int length = lengths[b];
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + out, rows.heads, length, scale_log2e);
+  load_queries(q_reg, q + out, rows.heads, TILE, scale_log2e);
   clear(s, length);
   absorb(s, q_reg, Cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G), 0, length);
   gather(shared, s);

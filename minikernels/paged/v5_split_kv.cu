@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
   const Share share(lengths[b], TILE);
   float q_reg[HEADS][VEC];
   State s;
-  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, share.end - share.begin, scale_log2e);
+  load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, TILE, scale_log2e);
   clear(s, lengths[b]);
   absorb(s, q_reg, Cache(k_pages, v_pages, page_table + b * max_pages, rows.g, G), share.begin, share.end);
   gather(shared, s);
