@@ -329,8 +329,8 @@ print("largest difference:", np.abs(slots - outputs).max())
 #
 # Time on a GPU: the SIMT machine counts what a kernel moves and does, not how long it takes. The CUDA C++ rungs
 # (`minikernels/linear_attention/*.cu`), which need one; `NOTES.md` there says what was tried on them. Gradients
-# (`la.attention_backward`). What a D x D matrix cannot remember: this model was trained with softmax, and its text would
-# not survive the exchange untrained.
+# (`la.attention_backward`). What a D x D matrix cannot remember: this model was trained with softmax, and its text
+# would not survive the exchange untrained.
 #
 # Papers: Lightning Attention-2 (arXiv:2401.04658), Various Lengths, Constant Speed (arXiv:2405.17381), GLA
 # (arXiv:2312.06635), The Devil in Linear Transformer (arXiv:2210.10340), TransNormerLLM (arXiv:2307.14995), ABC
