@@ -237,7 +237,7 @@ check("05.4")
 guess = None
 
 # %%
-chunks, tiles = schedule.chunks(blocks=64, tiles=16_384 // 32, places=528)
+chunks, tiles = schedule.chunks(blocks=64, tiles=16_384 // 32, multiprocessors=132, resident=4)
 print(chunks, "chunks of", tiles * 32, "tokens")
 
 # %%
@@ -308,11 +308,32 @@ compare(guess, cost.depth, 2 * 6 - 1)
 check("05.6")
 
 # %% [markdown]
+# What bounds such a kernel on a GPU is neither bytes nor FLOP. A multiprocessor computes 16 powers of two a clock, and
+# reads 128 bytes of shared memory. A token of a channel needs 16 powers and its softplus; what it reads of shared
+# memory depends on how many channels of a thread share one load of b and c.
+
+# %%
+from minikernels.bench.recorded import recordings, spelled
+
+print("clocks of powers of two:", 17 / 16)
+for name, channels in (("v5_registers", 1), ("v7_channel_pairs", 2)):
+    print(f"clocks of shared memory in {name}:", traffic.staged_bytes(16, channels) / 128)
+
+# %%
+gpu = recordings()[0]
+case = gpu.case("selective_scan", "float32")
+found = {r.name: gpu.of("selective_scan", r.name, case) for r in catalog.technique("selective_scan").rungs
+         if r.kind == "raw"}
+best = gpu.production("selective_scan", case)
+print(gpu.gpu, gpu.date, spelled(case))
+bars = [(name, result and result.ms) for name, result in found.items()]
+SVG(svg(ladder(bars, reference=best and (best.name, best.ms))))
+
+# %% [markdown]
 # ## What this left out
 #
-# Time on a GPU, where the wall is neither bytes nor FLOP but the exponentials: B T E N of them, 16 a clock and
-# multiprocessor (`minikernels/selective_scan/README.md`). The CUDA C++ rungs, which keep states in registers and stage
-# b and c in shared memory. The layer around the scan. Mamba-2's scalar decays, for which a chunk is a matrix product
-# (06).
+# The CUDA C++ rungs themselves (`minikernels/selective_scan/*.cu`), which keep states in registers and stage tokens in
+# shared memory; `minikernels/selective_scan/NOTES.md` says what was tried on them, and what bounds them. The layer
+# around the scan. Mamba-2's scalar decays, for which a chunk is a matrix product (06).
 #
 # Papers: Mamba (arXiv:2312.00752), Attention as an RNN (arXiv:2405.13956), SPADE (arXiv:2212.08136).

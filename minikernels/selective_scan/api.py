@@ -145,7 +145,7 @@ def without_states(arrays, sizes):
 def fastest_on_gpu(N):
     """Return the name of the fastest rung that takes N states a channel on this GPU."""
     try:
-        import_module("minikernels.selective_scan.raw").check_states(N, "v6_three_phase")
+        import_module("minikernels.selective_scan.raw").check_states(N, "v8_staging_warps")
     except ShapeError:
         return "v2_token_major"
-    return "v6_three_phase" if architecture() >= RAW_NEEDS else "v2_token_major"
+    return "v8_staging_warps" if architecture() >= RAW_NEEDS else "v2_token_major"

@@ -31,6 +31,10 @@ struct Side {
   float2 y[TOKENS][PAIRS + APART];
 };
 
+extern __shared__ __align__(128) unsigned char room[];
+
+__device__ Side* both_sides() { return reinterpret_cast<Side*>(room); }  // Side[2]
+
 // One sequence's arrays, and where in them the block stands.
 struct Sequence {
   const element* __restrict__ u;  // (T, E)
@@ -240,28 +244,43 @@ __device__ float advance(
   return y;
 }
 
+// Sum the outputs of UNROLL tokens from t on over their lanes, and leave them for those that write.
+__device__ void leave(Side& side, float (&y)[EACH][UNROLL], int t) {
+  fold(y[0]);
+  fold(y[1]);
+#pragma unroll
+  for (int k = 0; k < UNROLL / SPREAD; k++) {
+    if (part() < SPREAD) side.y[t + folded() + k][pair()] = {y[0][k], y[1][k]};
+  }
+}
+
 // Take the block's channels through a staged tile; adds to the sums of the pair's step sizes where there is no output.
+// Powers of two are waited for: meanwhile the steps of the next UNROLL tokens are read, and the outputs of the last ones
+// summed.
 template <bool OUTPUT>
 __device__ void advance_tile(Side& side, States& h, const States& a_reg, float2& sums) {
-#pragma unroll 1
+  float4 step[UNROLL];
+  float before[EACH][UNROLL];
+#pragma unroll
+  for (int k = 0; k < UNROLL; k++) step[k] = side.step[k][slot(pair())];
+#pragma unroll
   for (int t = 0; t < TOKENS; t += UNROLL) {
+    float4 next[UNROLL];
     float y[EACH][UNROLL];
 #pragma unroll
-    for (int k = 0; k < UNROLL; k++) {
-      const float4 step = side.step[t + k][slot(pair())], b = side.b[t + k][part()];
-      const float4 c = OUTPUT ? side.c[t + k][part()] : b;
-      y[0][k] = advance<OUTPUT>(h[0], a_reg[0], b, c, step.x, step.y);
-      y[1][k] = advance<OUTPUT>(h[1], a_reg[1], b, c, step.z, step.w);
-      if (!OUTPUT) sums = {sums.x + step.x, sums.y + step.z};
-    }
-    if (!OUTPUT) continue;
-    fold(y[0]);
-    fold(y[1]);
+    for (int k = 0; k < UNROLL; k++) next[k] = side.step[(t + UNROLL + k) % TOKENS][slot(pair())];
 #pragma unroll
-    for (int k = 0; k < UNROLL / SPREAD; k++) {
-      if (part() < SPREAD) side.y[t + folded() + k][pair()] = {y[0][k], y[1][k]};
+    for (int k = 0; k < UNROLL; k++) {
+      const float4 b = side.b[t + k][part()], c = OUTPUT ? side.c[t + k][part()] : b;
+      y[0][k] = advance<OUTPUT>(h[0], a_reg[0], b, c, step[k].x, step[k].y);
+      y[1][k] = advance<OUTPUT>(h[1], a_reg[1], b, c, step[k].z, step[k].w);
+      if (!OUTPUT) sums = {sums.x + step[k].x, sums.y + step[k].z};
     }
+    if (OUTPUT && t > 0) leave(side, before, t - UNROLL);
+#pragma unroll
+    for (int k = 0; k < UNROLL; k++) step[k] = next[k], before[0][k] = y[0][k], before[1][k] = y[1][k];
   }
+  if (OUTPUT) leave(side, before, TOKENS - UNROLL);
 }
 
 // Write a tile's outputs: what the states gave, the direct share and the gate.

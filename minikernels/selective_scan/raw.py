@@ -16,8 +16,9 @@ PER = 4  # states of a thread
 STATES_LIMIT = 32 * PER  # of a channel: those of one warp
 VEC = 4  # channels that one load reads
 EACH = 2  # channels of a thread in v7_channel_pairs and v8_staging_warps
-PAIRS_RESIDENT = 3  # blocks of v7_channel_pairs that a multiprocessor runs at once
-STAGING_RESIDENT = 2  # of v8_staging_warps, whose blocks have twice the threads
+PAIRS_RESIDENT, PAIRS_ALONE = 3, 0.72  # blocks of v7_channel_pairs on a multiprocessor; one takes so much of their time
+STAGING_RESIDENT, STAGING_ALONE = 2, 0.62  # of v8_staging_warps, whose blocks have twice the threads
+APART = 4  # pairs of padding of a row of outputs in shared memory
 ALIGNED = 16  # bytes
 FOLDER = Path(__file__).parent
 
@@ -58,7 +59,7 @@ def launch_v6_three_phase(u, delta, a, b, c, d, z, delta_bias, delta_softplus, i
         Chunks of a sequence; by default as many as fill the GPU soonest.
     """
     given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v6_three_phase")
-    count, share = divided(u, tile, multiprocessors() * RESIDENT, count)
+    count, share = divided(u, tile, RESIDENT, 1.0, count)
     if count == 1:
         return launch_v5_registers(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state)
     return in_chunks("v6_three_phase", given, tile, tile, THREADS, count, share)
@@ -79,7 +80,7 @@ def launch_v7_channel_pairs(u, delta, a, b, c, d, z, delta_bias, delta_softplus,
     """
     given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v7_channel_pairs")
     pairs = pair_constants(tile, u.shape[2])
-    count, share = divided(u, pairs, multiprocessors() * PAIRS_RESIDENT, count)
+    count, share = divided(u, pairs, PAIRS_RESIDENT, PAIRS_ALONE, count)
     return in_chunks("v7_channel_pairs", given, pairs, tile, THREADS, count, share)
 
 
@@ -95,16 +96,19 @@ def launch_v8_staging_warps(u, delta, a, b, c, d, z, delta_bias, delta_softplus,
     """
     given, tile = prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state, "v8_staging_warps")
     pairs = pair_constants(tile, u.shape[2])
-    count, share = divided(u, pairs, multiprocessors() * STAGING_RESIDENT, count)
+    count, share = divided(u, pairs, STAGING_RESIDENT, STAGING_ALONE, count)
     return in_chunks("v8_staging_warps", given, pairs, tile, 2 * THREADS, count, share)
 
 
-def divided(u, tile, places, count=None):
-    """Return (chunks of a sequence, tokens of a chunk): `count` chunks, or as many as fill the places soonest."""
+def divided(u, tile, resident, alone, count=None):
+    """Return (chunks of a sequence, tokens of a chunk): `count` chunks, or as many as fill the GPU soonest.
+
+    `resident` blocks run on a multiprocessor at once; alone there, a block takes the share `alone` of their time.
+    """
     B, T, E = u.shape
     tiles = -(-T // tile["TOKENS"])
     if count is None:
-        count, each = chunks(B * blocks_of(E, tile), tiles, places)
+        count, each = chunks(B * blocks_of(E, tile), tiles, multiprocessors(), resident, alone)
     else:
         each = -(-tiles // count)
         count = -(-tiles // each)
@@ -131,14 +135,16 @@ def in_chunks(rung, given, tile, carried, threads, count, share):
     u, delta, a, b, c, d, z, delta_bias, state = given
     (B, T, E), N, blocks = u.shape, a.shape[1], blocks_of(u.shape[2], tile)
     o, last, before = np.empty_like(u, order="C"), np.empty_like(state, order="C"), state
-    ends = np.int32(T), np.int32(E), np.int32(share)
+    ends, shared = (np.int32(T), np.int32(E), np.int32(share)), shared_bytes(tile)
     if count > 1:
         before, sums = (np.empty_like(a, shape=shape, order="C") for shape in ((B, count, E, N), (B, count, E)))
         local = kernel(rung, tile, "local_states")
-        local[(blocks, count - 1, B), threads](u, delta, a, b, delta_bias, before, sums, *ends, np.int32(count))
+        count32 = np.int32(count)
+        local[(blocks, count - 1, B), threads, 0, shared](u, delta, a, b, delta_bias, before, sums, *ends, count32)
         carry = kernel("v6_three_phase", carried, "carry_states")
-        carry[(-(-E * N // THREADS), B), THREADS](a, state, before, sums, np.int32(E), np.int32(count))
-    kernel(rung, tile)[(blocks, count, B), threads](u, delta, a, b, c, d, z, delta_bias, before, o, last, *ends)
+        carry[(-(-E * N // THREADS), B), THREADS](a, state, before, sums, np.int32(E), count32)
+    apply = kernel(rung, tile)
+    apply[(blocks, count, B), threads, 0, shared](u, delta, a, b, c, d, z, delta_bias, before, o, last, *ends)
     return o, last
 
 
@@ -173,12 +179,23 @@ def pair_constants(tile, E):
     """Return the constants of v7_channel_pairs and v8_staging_warps beside those of the older rungs.
 
     >>> sorted(pair_constants(constants(16, 2048, 2), 2048).items())[2:]  # doctest: +ELLIPSIS
-    [('LANES', 4), ('MIX', 4), ('N', 16), ('SKIP', True), ('SOFTPLUS', True), ('TOKENS', 16), ('VEC', 8)]
+    [('LANES', 4), ('MIX', 4), ('N', 16), ('SKIP', True), ('SOFTPLUS', True), ('TOKENS', 32), ('VEC', 8)]
     """
     lanes = max(2, tile["LANES"])  # so that a row of channels is no longer than a block has threads
     widest = min(16 // tile["ITEM_BYTES"], EACH * THREADS // lanes)
     vec = next(n for n in (8, 4, 2, 1) if n <= widest and E % n == 0)
-    return tile | {"LANES": lanes, "TOKENS": 8 if lanes == 2 else 16, "VEC": vec, "MIX": 1 if tile["N"] % 4 else 4}
+    tokens = 8 if lanes == 2 else 32 if vec == 8 else 16  # as many as the registers of those that stage them hold
+    return tile | {"LANES": lanes, "TOKENS": tokens, "VEC": vec, "MIX": 1 if tile["N"] % 4 else 4}
+
+
+def shared_bytes(tile):
+    """Return how much dynamic shared memory a block asks for: two sides, in the rungs that have them.
+
+    >>> shared_bytes(constants(16, 2048, 2)), shared_bytes(pair_constants(constants(16, 2048, 2), 2048))
+    (0, 59392)
+    """
+    pairs = THREADS // tile["LANES"]
+    return 2 * tile["TOKENS"] * (16 * pairs + 2 * 16 * tile["LANES"] + 8 * (pairs + APART)) if "MIX" in tile else 0
 
 
 def blocks_of(E, tile):

@@ -1,4 +1,4 @@
-"""How many chunks v6_three_phase cuts a sequence into."""
+"""How many chunks v6_three_phase and the rungs after it cut a sequence into."""
 
 from functools import cache
 
@@ -11,18 +11,37 @@ START = 1  # tiles' worth of time that a block takes to begin and to end
 
 
 @cache
-def chunks(blocks, tiles, places):
-    """Return (chunks, tiles of a chunk) that end soonest where `blocks` blocks own channels and `places` run at once.
+def chunks(blocks, tiles, multiprocessors, resident, alone=1.0):
+    """Return (chunks, tiles of a chunk) that end soonest where `blocks` blocks own the channels of all sequences.
 
     A chunk for each sequence is one pass; more are two passes, each as long as the blocks that follow one another in
     one place.
 
-    >>> chunks(512, 64, 528), chunks(64, 512, 528), chunks(1, 3, 528)
+    Parameters
+    ----------
+    blocks, tiles : int
+        Blocks of one pass, tiles of a sequence.
+    multiprocessors, resident : int
+        Of the GPU, and blocks that one of them runs at once.
+    alone : float
+        Share of that time that a block takes on a multiprocessor that it has for itself.
+
+    Examples
+    --------
+    >>> chunks(512, 64, 132, 4), chunks(64, 512, 132, 4), chunks(1, 3, 132, 4)
     ((1, 64), (8, 64), (1, 3))
+    >>> chunks(128, 64, 132, 2), chunks(128, 64, 132, 2, alone=0.62)
+    ((2, 32), (1, 64))
     """
-    best = ((tiles + START) * -(-blocks // places), 1)
+    best = ((tiles + START) * rounds(blocks, multiprocessors, resident, alone), 1)
     for count in range(2, min(MOST, tiles // LEAST_TILES) + 1):
-        rounds = -(-blocks * count // places)
-        best = min(best, (SECOND_PASS * (-(-tiles // count) + START) * rounds, count))
+        time = SECOND_PASS * (-(-tiles // count) + START) * rounds(blocks * count, multiprocessors, resident, alone)
+        best = min(best, (time, count))
     share = -(-tiles // best[1])
     return -(-tiles // share), share
+
+
+def rounds(blocks, multiprocessors, resident, alone):
+    """Return how many times the blocks fill the GPU; a last round with a block a multiprocessor counts less."""
+    whole, rest = divmod(blocks, multiprocessors * resident)
+    return whole + (rest > 0) * (alone if rest <= multiprocessors else 1)

@@ -139,6 +139,19 @@ def v4_blelloch(B, T, E, N, itemsize, skip, gated, chunk=32):
     return by_chunk(B, T, E, N, itemsize, skip, gated, 2 * chunk.bit_length() - 2, chunk)
 
 
+def staged_bytes(N, channels=1):
+    """Return how many bytes of shared memory the lanes of a channel read for a token: step and drive, b and c.
+
+    The CUDA C++ rungs: a lane has 4 states of each of its `channels` and reads b and c once for all of them. There is
+    one channel up to v6_three_phase, and two from v7_channel_pairs on. A multiprocessor reads 128 bytes a clock.
+
+    >>> staged_bytes(16), staged_bytes(16, channels=2)
+    (160, 96)
+    """
+    lanes = 1 << (-(-N // traffic_raw.PER) - 1).bit_length()
+    return lanes * (2 * traffic_raw.PER // channels + 2) * FLOAT
+
+
 def compositions(chunk):
     """Return how many maps the rungs v3 and v4 compose in a chunk: {rung: (work, depth)}.
 

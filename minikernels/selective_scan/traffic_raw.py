@@ -11,7 +11,7 @@ from minikernels.core.sectors import Access, heads, rows, run, scattered, span
 from minikernels.selective_scan import schedule
 
 FLOAT, THREADS, PER, RESIDENT = 4, 128, 4, 4
-PAIRS_RESIDENT, STAGING_RESIDENT = 3, 2  # blocks of v7_channel_pairs and v8_staging_warps on a multiprocessor
+PAIRS, STAGING = (3, 0.72), (2, 0.62)  # blocks of v7 and v8 on a multiprocessor; one takes so much of their time
 MULTIPROCESSORS = 132
 
 
@@ -78,8 +78,9 @@ class Pairs(Tile):
     def __init__(self, E, N, itemsize):
         super().__init__(E, N, itemsize)
         self.lanes = max(2, self.lanes)
-        self.tokens, self.channels = 8 if self.lanes == 2 else 16, 2 * THREADS // self.lanes
+        self.channels = 2 * THREADS // self.lanes
         self.vector = next(n for n in (8, 4, 2, 1) if n <= min(16 // itemsize, self.channels) and E % n == 0)
+        self.tokens = 8 if self.lanes == 2 else 32 if self.vector == 8 else 16
         self.mix = 1 if N % 4 else 4
         self.blocks = -(-E // self.channels)
         own = np.arange(self.lanes) * PER + np.arange(PER)[:, None]
@@ -114,7 +115,7 @@ def v5_registers(B, T, E, N, itemsize, skip, gated):
 def v6_three_phase(B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS):
     """u, delta and b twice, but for the last chunk; chunks' states, N float32 a channel, written and read twice."""
     tile = Tile(E, N, itemsize)
-    count, each = divided(tile, B, T, count, multiprocessors * RESIDENT)
+    count, each = divided(tile, B, T, count, multiprocessors, RESIDENT, 1.0)
     if count == 1:
         return v5_registers(B, T, E, N, itemsize, skip, gated)
     traffic = in_chunks(tile, B, T, skip, gated, count, each)
@@ -123,11 +124,11 @@ def v6_three_phase(B, T, E, N, itemsize, skip, gated, count=None, multiprocessor
 
 
 def v7_channel_pairs(
-    B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS, resident=PAIRS_RESIDENT
+    B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS, fill=PAIRS
 ):
     """As v6_three_phase; half as many blocks read b and c, and a tile takes one barrier."""
     tile = Pairs(E, N, itemsize)
-    count, each = divided(tile, B, T, count, multiprocessors * resident)
+    count, each = divided(tile, B, T, count, multiprocessors, *fill)
     traffic = in_chunks(tile, B, T, skip, gated, count, each)
     traffic.barriers = B * tile.blocks * (-(-T // tile.tokens) + (count - 1) * each + 2 * count - 1)
     return traffic
@@ -135,14 +136,14 @@ def v7_channel_pairs(
 
 def v8_staging_warps(B, T, E, N, itemsize, skip, gated, count=None, multiprocessors=MULTIPROCESSORS):
     """As v7_channel_pairs, in chunks for fewer blocks at once."""
-    return v7_channel_pairs(B, T, E, N, itemsize, skip, gated, count, multiprocessors, STAGING_RESIDENT)
+    return v7_channel_pairs(B, T, E, N, itemsize, skip, gated, count, multiprocessors, STAGING)
 
 
-def divided(tile, B, T, count, places):
+def divided(tile, B, T, count, multiprocessors, resident, alone):
     """Return (chunks of a sequence, tiles of a chunk)."""
     tiles = -(-T // tile.tokens)
     if count is None:
-        return schedule.chunks(B * tile.blocks, tiles, places)
+        return schedule.chunks(B * tile.blocks, tiles, multiprocessors, resident, alone)
     each = -(-tiles // count)
     return -(-tiles // each), each
 

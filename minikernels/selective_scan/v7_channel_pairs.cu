@@ -14,7 +14,7 @@ constexpr int RESIDENT = 3;  // blocks of a multiprocessor that registers must l
 // Take the block's channels through its run of tokens; returns the sums of the pair's step sizes if there is no output.
 template <bool OUTPUT>
 __device__ float2 advance_all(
-    Side (&sides)[2],
+    Side* sides,
     States& h,
     const States& a_reg,
     const Shares& shares,
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) local_states(
     int E,
     int share,
     int chunks) {
-  __shared__ Side sides[2];
+  Side* sides = both_sides();
   const size_t place = static_cast<size_t>(blockIdx.z) * chunks + blockIdx.y;
   const Sequence s = chunk_of(u, delta, b, b, u, nullptr, T, E, share);
   const Shares shares = load_shares(delta_bias, delta_bias, E);  // without outputs no d is used
@@ -80,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_channel_pairs
     int T,
     int E,
     int share) {
-  __shared__ Side sides[2];
+  Side* sides = both_sides();
   const size_t place = static_cast<size_t>(blockIdx.z) * gridDim.y + blockIdx.y;
   const Sequence s = chunk_of(u, delta, b, c, z, o, T, E, share);
   const Shares shares = load_shares(delta_bias, d, E);

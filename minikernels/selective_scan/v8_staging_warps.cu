@@ -19,7 +19,7 @@ __device__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"(2 * THREADS) : "me
 // What the staging threads do in the block's run of tokens: while a tile is gone through, write the outputs of the one
 // before it, stage the next, and begin to read the one after that.
 template <bool OUTPUT>
-__device__ void stage_all(Side (&sides)[2], const Shares& shares, const Sequence& s) {
+__device__ void stage_all(Side* sides, const Shares& shares, const Sequence& s) {
   const size_t stride = static_cast<size_t>(TOKENS) * s.E;
   size_t start = static_cast<size_t>(s.begin + row(0)) * s.E + top() + column();
   Tile done, staged, next;
@@ -43,7 +43,7 @@ __device__ void stage_all(Side (&sides)[2], const Shares& shares, const Sequence
 
 // What the threads that own states do meanwhile; returns the sums of the pair's step sizes if there is no output.
 template <bool OUTPUT>
-__device__ float2 advance_all(Side (&sides)[2], States& h, const States& a_reg, const Sequence& s) {
+__device__ float2 advance_all(Side* sides, States& h, const States& a_reg, const Sequence& s) {
   float2 sums = {0, 0};
   int now = 0;
   meet();  // the first tile is staged
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(2 * THREADS, RESIDENT) local_states
     int E,
     int share,
     int chunks) {
-  __shared__ Side sides[2];
+  Side* sides = both_sides();
   const size_t place = static_cast<size_t>(blockIdx.z) * chunks + blockIdx.y;
   const Sequence s = chunk_of(u, delta, b, b, u, nullptr, T, E, share);
   if (stages()) {
@@ -97,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(2 * THREADS, RESIDENT) v8_staging_w
     int T,
     int E,
     int share) {
-  __shared__ Side sides[2];
+  Side* sides = both_sides();
   const size_t place = static_cast<size_t>(blockIdx.z) * gridDim.y + blockIdx.y;
   const Sequence s = chunk_of(u, delta, b, c, z, o, T, E, share);
   if (stages()) {

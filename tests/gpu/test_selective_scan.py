@@ -58,10 +58,11 @@ def test_numba_rung_is_within_the_error_budget(cp, rung, case):
 @over("count", [1, 2, 3, 7, 40])
 @over("case", [(2, 1000, 40, 16, ""), (1, 161, 7, 5, "z d"), (1, 700, 12, 100, "initial_state")], ids=label)
 @over("dtype", ["float32", "float16"])
-def test_any_number_of_chunks_is_right(cp, count, case, dtype):
+@over("rung", ["v6_three_phase", "v7_channel_pairs", "v8_staging_warps"])
+def test_any_number_of_chunks_is_right(cp, rung, count, case, dtype):
     given = made(case, dtype)
     there = {name: cp.asarray(x) if isinstance(x, np.ndarray) else x for name, x in given.items()}
-    o, state = raw.launch_v6_three_phase(**there, count=count)
+    o, state = getattr(raw, f"launch_{rung}")(**there, count=count)
     right(reference.judge(cp.asnumpy(o), cp.asnumpy(state), **given))
 
 
@@ -139,7 +140,7 @@ def test_views_that_are_not_contiguous_or_not_aligned(cp, rung, dtype):
         cp.testing.assert_array_equal(scan(**views, rung=rung), expected)
 
 
-@over(("N", "rung"), [(16, "v6_three_phase"), (128, "v6_three_phase"), (129, "v2_token_major")])
+@over(("N", "rung"), [(16, "v8_staging_warps"), (128, "v8_staging_warps"), (129, "v2_token_major")])
 def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, N, rung):
     if launch.architecture() < api.RAW_NEEDS:
         pytest.skip(f"the raw rungs need compute capability {api.RAW_NEEDS}")
