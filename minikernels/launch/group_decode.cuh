@@ -49,7 +49,8 @@ __device__ inline void gather_output(Shared& shared, const State& s, int tile) {
 // Write 4 columns of an output whose weights add up to l.
 __device__ inline void write_four(element* o, const float4& sum, float l) {
   const float factor = l == 0.0f ? 0.0f : 1.0f / l;
-  *reinterpret_cast<uint2*>(o) = {pack(sum.x * factor, sum.y * factor), pack(sum.z * factor, sum.w * factor)};
+  const unsigned low = pack(sum.x * factor, sum.y * factor), high = pack(sum.z * factor, sum.w * factor);
+  *reinterpret_cast<unsigned long long*>(o) = static_cast<unsigned long long>(high) << 32 | low;  // a store, never two
 }
 
 // Merge the warps' states of a piece of a row and write them: as output of a whole row, else as a state to be merged.
