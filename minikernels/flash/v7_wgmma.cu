@@ -26,6 +26,7 @@ constexpr float LN2 = 0.69314718f;
 static_assert(D >= 8 && D % 8 == 0 && D <= 128, "the copy engine takes rows of a multiple of 16 bytes");
 static_assert(BLOCK_S == 64 || BLOCK_S == 128, "wgmma stands for these numbers of keys");
 static_assert(CONSUMERS == 2 || CONSUMERS == 3, "registers are dealt out for these");
+static_assert(2 * Q_TILE % 1024 == 0 && 2 * KV_TILE % 1024 == 0, "every panel begins where the swizzle does");
 
 struct Smem {
   __half q[Q_TILE];  // (PANELS, BLOCK_T, 64), swizzled
