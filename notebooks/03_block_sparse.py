@@ -15,7 +15,7 @@
 #
 # $$O = \mathrm{softmax}(Q K^\top \cdot \mathit{scale} + M)\, V, \qquad M_{ts} \in \{0, -\infty\}$$
 #
-# Seven passes, each in one rhythm: **predict** (write a number down), **run**, **see**, **measure**, **explain**,
+# Six passes, each in one rhythm: **predict** (write a number down), **run**, **see**, **measure**, **explain**,
 # **exercise**. The input is real: what a small trained model computes while it reads Python's own `textwrap.py`. No
 # GPU is needed: the kernels run, unchanged, on a machine written in NumPy that counts what a GPU would count.
 #
@@ -23,7 +23,6 @@
 # `02_flash`: a tile of keys in shared memory, a running maximum m, sum l and output o for every query.
 
 # %%
-import heapq
 import inspect
 import textwrap
 
@@ -31,9 +30,8 @@ import numpy as np
 
 import minikernels.model as m
 from minikernels import block_sparse, simt
-from minikernels.bench import gate, sparsity
-from minikernels.bench.recorded import recordings
-from minikernels.block_sparse import dba, distill, patterns, raw_wgmma, traffic
+from minikernels.bench import gate
+from minikernels.block_sparse import dba, distill, patterns, traffic
 from minikernels.widgets import MaskPainter, TilePlayer, TrafficMeter, WarpView
 
 text = inspect.getsource(textwrap).encode()
@@ -104,7 +102,7 @@ show(masks["streaming"][0, 0])
 # can be small while recall stays high. Blocks, not cells, because a GPU multiplies tiles: a tile is loaded and
 # multiplied whole, or not at all.
 #
-# **Exercise 03.4**, after pass 6, scores blocks by content. For now, with a pencil: what density has a window of 512
+# **Exercise 03.4**, after pass 5, scores blocks by content. For now, with a pencil: what density has a window of 512
 # keys at T = 16,384?
 
 # %%
@@ -246,7 +244,7 @@ compare(guess, int(lists.starts[-1] - lists.full.sum()), 8 * 8)
 # `minikernels check 03.3`.
 
 # %% [markdown]
-# ## 5. Long rows first
+# ## On Hopper: long rows first
 #
 # `v7_wgmma`, the rung for Hopper, starts one block of threads on each of 132 multiprocessors. Each takes a tile of 128
 # query rows, walks over its list, and takes the next. Under a causal mask the last rows of blocks are the longest.
@@ -255,9 +253,11 @@ compare(guess, int(lists.starts[-1] - lists.full.sum()), 8 * 8)
 # back. How many percent longer than the mean does the busiest multiprocessor work?
 
 # %%
-guess = None
+import heapq
 
-# %%
+from minikernels.bench import recorded, sparsity
+from minikernels.block_sparse import raw_wgmma
+
 long = np.empty((1, 16, 16_384, 128), np.float16)  # only its shape matters
 chance = patterns.random(16_384, 16_384, block=(128, 128), density=0.25, heads=16)
 lists, order = raw_wgmma.sorted_lists(long, long, chance, (128, 128), causal=True)
@@ -285,20 +285,17 @@ shares = {"dealt out in order": dealt(visits), "taken when free, in order": take
 for name, work in shares.items():
     print(f"{name:33} busiest {work.max():5,} blocks, mean {work.mean():6,.0f}, so {work.max() / work.mean() - 1:6.1%}")
 
-# %%
-print(f"your guess {guess} %, counted {dealt(visits).max() / dealt(visits).mean() - 1:.0%}")
-
 # %% [markdown]
 # What a density then buys on a GPU, as recorded: the share of 1/density by which a kernel gets faster. All rows of
 # these masks are equally long.
 
 # %%
-for recording in recordings():
+for recording in recorded.recordings():
     for name, shares in sparsity.speedups(recording).items():
         print(f"{name:17}", *(f"density {density:g}: {share:.2f}  " for density, share in shares.items()))
 
 # %% [markdown]
-# **Explain**: everyone waits for the busiest. Where the longest job left is always taken next, the last to end is at
+# Everyone waits for the busiest. Where the longest job left is always taken next, the last to end is at
 # most a *short* row behind. What is missing to 1 in the table is paid once a row, however long: its first scores, which
 # no product overlaps, and its output. With $n$ blocks in a row a share is left of
 #
@@ -307,7 +304,7 @@ for recording in recordings():
 # so density 0.1, with 13 blocks a row, loses more than 0.5 with 64.
 
 # %% [markdown]
-# ## 6. A gate that learns where to look
+# ## 5. A gate that learns where to look
 #
 # SeerAttention pools queries and keys over blocks (mean, maximum, minimum), maps each to W numbers, and takes the
 # softmax of their products. It is trained, here in a few seconds, to look like true attention pooled to blocks, and
@@ -359,7 +356,7 @@ for choice in found["choices"]:
 check("03.4")
 
 # %% [markdown]
-# ## 7. Low rank instead of sparse
+# ## 6. Low rank instead of sparse
 #
 # DBA leaves no block out: 16 learned rows gather what T tokens hold, attend to one another, and are handed back. No T x
 # T matrix appears.
