@@ -71,7 +71,8 @@ def test_attention_over_all_blocks_costs_what_attention_costs():
 def recording(times):
     """Return a recording of {(name, density, T): ms}."""
     rows = [Result("block_sparse", name, name == "FlexAttention",
-                   ((("T", T),), "float16", False, f"density {density:g}"), ms, 1)
+                   ((("T", T),), "float16", False, f"density {density:g}"), ms,
+                   round(density * 10**12))
             for (name, density, T), ms in times.items()]
     return Recording("a GPU", (9, 0), "1", "2026-01-01", tuple(rows))
 
@@ -91,7 +92,9 @@ def test_the_readme_shows_the_recorded_speedups(monkeypatch):
     assert sparsity.with_speedups("no marks") == "no marks"
     times = {("v5_mma", 1.0, 512): 10.0, ("v5_mma", 0.25, 512): 3.125, ("FlexAttention", 1.0, 512): 8.0}
     monkeypatch.setattr(sparsity, "recordings", lambda: (recording(times), recording({})))
-    assert sparsity.table() == "| a GPU | density 0.25 |\n| --- | ---: |\n| `v5_mma` | 0.80 |\n| FlexAttention |  |"
+    assert sparsity.table().splitlines() == [
+        "| a GPU | density 0.25 | density 1 |", "| --- | ---: | ---: |",
+        "| `v5_mma` | 0.80, 80 TFLOP/s | 1.00, 100 TFLOP/s |", "| FlexAttention |  | 1.00, 125 TFLOP/s |"]
     monkeypatch.setattr(sparsity, "recordings", tuple)
     assert sparsity.table() == "No time at density 1 is recorded yet, nor the gain against it."
 

@@ -188,29 +188,37 @@ def speedups(recording, causal=False):
     causal : bool
         Which of the cases; they are those of the longest sequence.
     """
-    times = {}
+    return {name: {density: each[1.0].ms / result.ms * density for density, result in each.items()}
+            for name, each in timed(recording, causal).items()}
+
+
+def timed(recording, causal=False):
+    """Return what `speedups` compares: {kernel: {density: its Result}}."""
+    found = {}
     for result in recording.results:
         sizes, dtype, masked, variant = result.case
         if result.technique == "block_sparse" and masked == causal:
             density = float(variant.removeprefix("density "))
-            times.setdefault((dict(sizes)["T"], sizes, dtype, result.name), {})[density] = result.ms
-    longest = max((T for T, *_ in times), default=0)
-    return {name: {density: each[1.0] / ms * density for density, ms in sorted(each.items())}
-            for (T, *_, name), each in times.items() if T == longest and 1.0 in each}
+            found.setdefault((dict(sizes)["T"], sizes, dtype, result.name), {})[density] = result
+    longest = max((T for T, *_ in found), default=0)
+    return {name: dict(sorted(each.items()))
+            for (T, *_, name), each in found.items() if T == longest and 1.0 in each}
 
 
 def table():
-    """Return the Markdown table of what densities buy: the share of 1/density that each kernel gets, on each GPU."""
+    """Return the Markdown table of what densities buy: the share of 1/density that each kernel gets, and its speed."""
     lines = []
     for recording in recordings():
         found = speedups(recording)
         if found:
-            densities = sorted({density for by_density in found.values() for density in by_density} - {1.0})
+            results = timed(recording)
+            densities = sorted({density for by_density in found.values() for density in by_density})
             lines += [row([recording.gpu, *(f"density {density:g}" for density in densities)])]
             lines += [row(["---", *["---:"] * len(densities)])]
             for name, by_density in found.items():
                 lines.append(row([f"`{name}`" if name in ATTENTION else name, *(
-                    f"{by_density[density]:.2f}" if density in by_density else "" for density in densities)]))
+                    f"{by_density[density]:.2f}, {results[name][density].tflops:.0f} TFLOP/s"
+                    if density in by_density else "" for density in densities)]))
             lines.append("")
     return "\n".join(lines).rstrip() or "No time at density 1 is recorded yet, nor the gain against it."
 
