@@ -92,9 +92,15 @@ def constants(D, block, causal):
 
 
 def shared_bytes(tile):
-    """Return the bytes of shared memory of a block: Q and O of a tile, rings of K and V, barriers, room to align."""
+    """Return the bytes of shared memory of a block: Q and O of a tile, rings of K and V, barriers, room to align.
+
+    >>> shared_bytes(constants(128, (128, 128), False)) <= 227 * 1024
+    True
+    >>> 2 * (shared_bytes(constants(128, (64, 64), False)) + 1024) <= 228 * 1024  # a block reserves 1 KB beside its own
+    True
+    """
     panels, rows = -(-tile["D"] // PANEL), ROWS * tile["CONSUMERS"] + tile["STAGES"] * tile["BLOCK_S"]
-    return 2 * HALF * PANEL * panels * rows + 8 * (2 + 4 * tile["STAGES"]) + 1024
+    return 2 * HALF * PANEL * panels * rows + 8 * (5 + 4 * tile["STAGES"]) + 1024
 
 
 def kernel(tile):
