@@ -2,7 +2,8 @@
 //
 // A block owns 128 keys of one key/value head, each of its two warpgroups 64 of them. A product's left operand comes from
 // registers or shared memory, its right one from shared memory, read once for 64 rows; it runs while the threads go on:
-// dP is multiplied while P is exponentiated, dV while dS is formed, dK while dS is handed to the other warpgroup.
+// dP of this tile and dQ of the last one while P is exponentiated, dV while dS is formed, dK while dS is handed over.
+// dQ a tile late needs dS twice and q and do three times in shared memory, and spares a barrier: one a tile is left.
 // Differs from v4_mma: products of 64 rows, asynchronous; a warp no longer fetches fragments from shared memory.
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; BLOCK_T, the queries of a tile.
