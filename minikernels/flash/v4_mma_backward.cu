@@ -2,9 +2,9 @@
 //
 // A block owns BLOCK_S keys of one key/value head and walks the queries that see them, of every query head that shares
 // it; each of its WARPS warps owns 16 * MTILES of the keys. Scores stand transposed, a row a key: P^T and dS^T then lie
-// in the registers as the left operands of dV += P^T dO and dK += dS^T Q, and dK and dV never leave them. Only dQ = dS K
-// sums over the keys of all warps: dS crosses shared memory, and blocks add their parts in HBM, in float32, in the order
-// in which the accumulators stand in registers, so that one instruction of a warp adds 512 neighbouring bytes.
+// in the registers as the left operands of dV += P^T dO and dK += dS^T Q, and dK and dV never leave them. dQ = dS K
+// sums over the keys of all warps: dS crosses shared memory, and blocks add their parts in HBM, in float32, in the
+// order in which the accumulators stand in registers: one instruction of a warp adds 512 neighbouring bytes.
 // Differs from v3_split_rows: products on the tensor cores; dq by atomics, so 5 products a tile pair and not 7.
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; WARPS; MTILES; BLOCK_T; CHUNK, the queries of which
@@ -179,7 +179,8 @@ __device__ void add_queries(
 #pragma unroll
     for (int j = 0; j < 2 * PAIRS; j++) {
       const int d_tile = first_column / 8 + j;  // columns past DTILES were multiplied from whatever stood there
-      if (8 * DTILES == PITCH || d_tile < DTILES) add_in_hbm(dq_sum + (((first_tile + i) * DTILES + d_tile) * 32 + lane) * 4, c[i][j]);
+      if (8 * DTILES == PITCH || d_tile < DTILES)
+        add_in_hbm(dq_sum + (((first_tile + i) * DTILES + d_tile) * 32 + lane) * 4, c[i][j]);
     }
 }
 
@@ -202,7 +203,8 @@ __device__ void store_rows(
   __syncwarp();  // the rows are whole before another lane copies them
   constexpr int CHUNKS = D / 8;
   for (int i = lane; i < 16 * MTILES * CHUNKS && i < rows * CHUNKS; i += 32)
-    reinterpret_cast<uint4*>(out)[i] = *reinterpret_cast<const uint4*>(smem + place<BLOCK_S>(i / CHUNKS, i % CHUNKS * 8));
+    reinterpret_cast<uint4*>(out)[i] =
+        *reinterpret_cast<const uint4*>(smem + place<BLOCK_S>(i / CHUNKS, i % CHUNKS * 8));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(

@@ -1,7 +1,7 @@
 // v5_wgmma: the backward pass of softmax attention by Hopper's warpgroup products, wgmma m64n64k16 and m64n128k16.
 //
-// A block owns 128 keys of one key/value head, each of its two warpgroups 64 of them. A product's left operand comes from
-// registers or shared memory, its right one from shared memory, read once for 64 rows; it runs while the threads go on:
+// A block owns 128 keys of one key/value head, each of its two warpgroups 64 of them. A product's left operand comes
+// from registers or shared memory, its right one from shared memory, once for 64 rows; it runs while the threads go on:
 // dP of this tile and dQ of the last one while P is exponentiated, dV while dS is formed, dK while dS is handed over.
 // dQ a tile late needs dS twice and q and do three times in shared memory, and spares a barrier: one a tile is left.
 // Differs from v4_mma: products of 64 rows, asynchronous; a warp no longer fetches fragments from shared memory.
@@ -212,7 +212,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v5_wgmma_backward(
       multiply_rows(p, k_smem + warpgroup * 64 * 64, q_chunk);
       wgmma_commit();
       if (chunk == 0)  // the first time, of whatever stands there, and for nothing: a branch would part the products
-        multiply_queries(dq, ds_smem + ((half ^ 1) * CHUNKS_T + q_piece) * BLOCK_S * 64, k_smem + d_piece * BLOCK_S * 64);
+        multiply_queries(dq, ds_smem + ((half ^ 1) * CHUNKS_T + q_piece) * BLOCK_S * 64,
+                         k_smem + d_piece * BLOCK_S * 64);
       wgmma_commit();
       multiply_rows(ds, v_smem + warpgroup * 64 * 64, do_chunk);
       wgmma_commit();
