@@ -191,14 +191,16 @@ __device__ void release_chunk(Shared& shared, int n) {
   if (threadIdx.x % 32 == 0) barrier_arrive(&shared.absorbed[stage_of(n)]);
 }
 
-// Load the team's columns of a head's state, times shrink; zeros where there is none.
+// Load the team's columns of a head's state, times shrink.
 __device__ void load_state(State& state, const float* __restrict__ source, float shrink) {  // (D, D)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 - TEAM / 32;
   for (int n = 0; n < WIDTH / 8; n++)
     for (int e = 0; e < 4; e++) {
       const int i = 8 * n + lane % 4 * 2 + e % 2, j = 16 * warp + lane / 4 + e / 2 * 8;  // key and value channel
-      state[n][e] = source && i < D && j < D ? source[i * D + j] * shrink : 0.0f;
+      state[n][e] = i < D && j < D ? source[i * D + j] : 0.0f;
     }
+  for (int n = 0; n < WIDTH / 8; n++)  // when all loads are under way
+    for (int e = 0; e < 4; e++) state[n][e] *= shrink;
 }
 
 // Store them, without the factor.

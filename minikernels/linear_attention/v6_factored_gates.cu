@@ -213,8 +213,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_factored_gates(
     if (score<true>(shared, maps, &gate, part).refused) refused[blockIdx.x] = 1;
   } else {
     registers_take<KEEPER_REGISTERS>();
-    State state;
-    load_state(state, states ? states + static_cast<size_t>(blockIdx.x) * D * D : nullptr, shrink);
+    State state = {};
+    if (states) load_state(state, states + static_cast<size_t>(blockIdx.x) * D * D, shrink);
     keep<true>(state, shared, maps, part);
     if (last_state && segment == segments - 1)
       store_state(last_state + static_cast<size_t>(head) * D * D, state, shrink);
