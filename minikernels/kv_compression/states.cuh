@@ -69,3 +69,43 @@ __device__ void write_partial(
     if (i % D == 0) ml[i / D] = {all.m, all.l};
   }
 }
+
+// Merge what `splits` blocks of a row left; a block of the grid (rows, B, HEADS) owns one query head. Every warp takes
+// each WARPS-th state, its lanes the columns.
+__device__ void merge_parts(
+    const float2* __restrict__ ml,  // (B, rows, splits, HEADS)
+    const float* __restrict__ part,  // (B, rows, splits, HEADS, D)
+    element* __restrict__ o,  // (B, H, D)
+    int G,
+    int splits) {
+  constexpr int COLUMNS = (D + 31) / 32;  // of a lane
+  __shared__ Merged states[WARPS][D];
+  const Rows rows(blockIdx.x);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, h = blockIdx.z;  // h: of the row's heads
+  if (h >= rows.heads) return;
+  const size_t b = blockIdx.y, first = (b * gridDim.x + blockIdx.x) * splits;
+  float m = minus_infinity(), l = 0.0f, sum[COLUMNS] = {};
+#pragma unroll 4
+  for (int n = warp; n < splits; n += WARPS) {
+    const size_t slot = (first + n) * HEADS + h;
+    const float2 state = ml[slot];
+    const float m_new = fmaxf(m, state.x);
+    const float before = exp2_approx(m - base(m_new)), now = exp2_approx(state.x - base(m_new));
+    m = m_new;
+    l = before * l + now * state.y;
+#pragma unroll
+    for (int i = 0; i < COLUMNS; i++) {
+      const int d = lane + 32 * i;
+      sum[i] = before * sum[i] + now * (d < D ? part[slot * D + d] : 0.0f);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < COLUMNS; i++)
+    if (lane + 32 * i < D) states[warp][lane + 32 * i] = {m, l, sum[i]};
+  __syncthreads();  // every warp's state is written before any thread reads it
+  for (int d = threadIdx.x; d < D; d += THREADS) {
+    Merged all = states[0][d];
+    for (int w = 1; w < WARPS; w++) all = merged(all, states[w][d]);
+    o[(b * G * R + rows.head + h) * D + d] = finish(all);
+  }
+}

@@ -1,10 +1,9 @@
 """HBM traffic of the rungs that copy whole steps of tokens into shared memory, in closed form."""
 
 from minikernels.core.sectors import SECTOR, Access
-from minikernels.kv_compression.traffic_raw import CHUNK, MULTIPROCESSORS, WARPS, Block, split
+from minikernels.kv_compression.traffic_raw import CHUNK, LANES, MULTIPROCESSORS, WARPS, Block, split
 
 STEPS, MOST_BITS, RESIDENT = (64, 32, 16), 32 * 4 * 128, 4
-LANES = 32
 
 
 class Steps(Block):

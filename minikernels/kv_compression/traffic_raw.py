@@ -6,10 +6,11 @@ How many blocks share a sequence in v5_split_kv depends on the GPU, by default o
 import numpy as np
 
 from minikernels.core.decode import shares
-from minikernels.core.decode_traffic import each_row, left_states, lookups, over_slots, read_states
-from minikernels.core.sectors import Access, heads, rows, run, scattered, span
+from minikernels.core.decode_traffic import each_row, left_states, lookups, over_slots
+from minikernels.core.sectors import SECTOR, Access, heads, rows, run, scattered, span
 
-CHUNK, WARPS = 16, 4
+CHUNK, WARPS, LANES = 16, 4, 32
+FLOAT, STATE = 4, 8  # bytes of a number of o and of (m, l) that a block leaves
 MULTIPROCESSORS = 132
 
 
@@ -107,6 +108,12 @@ def split(B, H, G, D, itemsize, held, tile, barriers, count, multiprocessors):
     traffic = loads.loads() + stores.stores()
     traffic.barriers = barriers * B * G * len(tile.parts) * count + B * H * (count > 1)
     return traffic
+
+
+def read_states(first_o, held, D):
+    """Return the cost of reading a share's states again: a warp a state and head, all lanes its (m, l)."""
+    each = sum((run((first_o + h * D * FLOAT) % SECTOR, D, FLOAT) for h in range(held)), Access())
+    return Access(held, held, held * LANES * STATE) + each
 
 
 class Fragments(Block):

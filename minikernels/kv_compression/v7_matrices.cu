@@ -87,5 +87,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(
     element* __restrict__ o,  // (B, H, D)
     int G,
     int splits) {
-  merge_shares(ml, part, o, G, splits);
+  merge_parts(ml, part, o, G, splits);
 }
