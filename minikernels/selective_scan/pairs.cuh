@@ -255,8 +255,8 @@ __device__ void leave(Side& side, float (&y)[EACH][UNROLL], int t) {
 }
 
 // Take the block's channels through a staged tile; adds to the sums of the pair's step sizes where there is no output.
-// Powers of two are waited for: meanwhile the steps of the next UNROLL tokens are read, and the outputs of the last ones
-// summed.
+// Powers of two are waited for: meanwhile the steps of the next UNROLL tokens are read, and the outputs of the last
+// ones summed.
 template <bool OUTPUT>
 __device__ void advance_tile(Side& side, States& h, const States& a_reg, float2& sums) {
   float4 step[UNROLL];

@@ -1,5 +1,5 @@
-// v7_channel_pairs: the selective scan with two channels a thread; the tokens in one pass, or split over blocks in three
-// phases.
+// v7_channel_pairs: the selective scan with two channels a thread; the tokens in one pass, or split over blocks in
+// three phases.
 //
 // local_states and v7_channel_pairs are the first and the last phase of v6_three_phase, whose carry_states runs between
 // them; with one chunk a sequence, v7_channel_pairs alone is the scan. pairs.cuh has what a block does with its tokens,
@@ -34,7 +34,7 @@ __device__ float2 advance_all(
     stage<OUTPUT>(sides[now ^ 1], next, shares, s.end - first - TOKENS);
     load<OUTPUT>(next, s, first + 2 * TOKENS, start + 2 * stride);
     advance_tile<OUTPUT>(sides[now], h, a_reg, sums);
-    __syncthreads();  // outputs are there, the next tile is staged, and this one is done with before its side is used again
+    __syncthreads();  // outputs are there, the next tile is staged, and this one is done with
     if (OUTPUT) write(s, sides[now], tile.u, tile.z, shares, s.end - first, start);
     tile = later;
   }

@@ -1,9 +1,9 @@
 // v8_staging_warps: the selective scan with warps of their own for what happens to a token once.
 //
-// A block has THREADS threads that own states and go through staged tiles, and THREADS more that read tokens, stage them
-// and write their outputs. local_states and v8_staging_warps are the first and the last phase of v6_three_phase, whose
-// carry_states runs between them; with one chunk a sequence, v8_staging_warps alone is the scan. pairs.cuh has what is
-// done with a tile, and the constants.
+// A block has THREADS threads that own states and go through staged tiles, and THREADS more that read tokens, stage
+// them and write their outputs. local_states and v8_staging_warps are the first and the last phase of v6_three_phase,
+// whose carry_states runs between them; with one chunk a sequence, v8_staging_warps alone is the scan. pairs.cuh has
+// what is done with a tile, and the constants.
 // Differs from v7_channel_pairs: the threads that own states do nothing else, and while they wait for powers of two the
 // others compute step sizes.
 
