@@ -59,7 +59,7 @@ def rows(provenance, **where):
     """Yield rows, as they stand in its file, of the recording that a figure's provenance names."""
     for path in sorted(FOLDER.glob("*.json")):
         data = json.loads(path.read_text("utf-8"))
-        if provenance.startswith(f"{data['gpu']}, driver {data['driver']}, {data['date']}"):
+        if provenance.startswith(f"{data['gpu']}, driver {data['driver']}, "):
             yield from (row for row in data["results"] if all(row.get(name) == value for name, value in where.items()))
 
 

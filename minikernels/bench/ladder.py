@@ -49,7 +49,8 @@ def note(technique, recording, case):
     """Return the sentence under the table that says what was measured, on what, when and beside what."""
     peer = recording.production(technique.name, case)
     beside = f"; production: {peer.name}, {peer.speed}" if peer else ""
-    where = f"{recording.gpu}, driver {recording.driver}, {recording.date}"
+    timed = [r for r in recording.results if (r.technique, r.case) == (technique.name, case)]
+    where = f"{recording.gpu}, driver {recording.driver}, {recording.dates(timed)}"
     return f"{where}: {spelled(case)}, median of CUDA events{beside}.  "
 
 

@@ -33,6 +33,8 @@ class Result:
         Work of the case.
     bytes : int
         What any kernel must move, where that is the measure of speed; else 0.
+    date : str
+        When it was timed.
     """
 
     technique: str
@@ -42,6 +44,7 @@ class Result:
     ms: float
     flop: int
     bytes: int = 0
+    date: str = ""
 
     @property
     def tflops(self):
@@ -56,7 +59,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Recording:
-    """One file: the results of one GPU."""
+    """One file: the results of one GPU; its date is that of the last of them."""
 
     gpu: str
     compute: tuple
@@ -79,6 +82,10 @@ class Recording:
         """Return the result of one rung in one case, or None."""
         wanted = (technique, rung, False, case)
         return next((r for r in self.results if (r.technique, r.name, r.is_peer, r.case) == wanted), None)
+
+    def dates(self, results):
+        """Return when results were timed: ``2026-11-22``, or ``2026-11-22 and 2026-11-28``."""
+        return " and ".join(sorted({result.date or self.date for result in results})) or self.date
 
     def production(self, technique, case):
         """Return the fastest peer of one case, or None."""
@@ -128,6 +135,7 @@ def read(path):
             ms=row["ms"],
             flop=row["flop"],
             bytes=row.get("bytes", 0),
+            date=row.get("date", data["date"]),
         )
         for row in data["results"]
     )

@@ -45,7 +45,8 @@ def plate(sources):
     alt = (f"Speed-up over dense attention against 1 / density, with {joined(lines)} and the dashed diagonal of what "
            f"is promised; recorded at {'densities' if len(densities) > 1 else 'density'} "
            f"{joined(f'{d:g}' for d in densities)}.")
-    provenance = f"{place(recording)}: {spelled(results[0].case, 'variant')}, random masks; median of CUDA events."
+    provenance = (f"{place(recording, results)}: {spelled(results[0].case, 'variant')}, random masks; median of CUDA "
+                  "events.")
     return Plate("What a sparse mask promises, and what a kernel makes of it", lambda: draw(lines, densities), caption,
                  alt, provenance)
 
@@ -61,11 +62,12 @@ def draw(lines, densities):
     axes.axhline(1, color="#c9ced6", linewidth=1, zorder=0)
     axes.set(xscale="log", yscale="log", xlabel="blocks of dense attention for each one kept, 1 / density",
              ylabel="times as fast as dense attention")
-    low = min(gain for points in lines.values() for _, gain in points)
-    axes.set(xlim=(0.93, 1.1 * ends[-1]), ylim=(min(low, 1) / 1.25, 1.25 * ends[-1]))
+    gains = [gain for points in lines.values() for _, gain in points]
+    low, high = min(*gains, 1) / 1.25, 1.25 * max(*gains, ends[-1])
+    axes.set(xlim=(0.93, 1.1 * ends[-1]), ylim=(low, high))
     axes.set_xticks(ends, [f"{x:.3g}" for x in ends])
     plain(axes.yaxis)
-    axes.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if min(low, 1) / 1.25 < y < 1.25 * ends[-1]])
+    axes.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if low < y < high])
     axes.minorticks_off()
     axes.grid(axis="y")
     figure.draw_without_rendering()

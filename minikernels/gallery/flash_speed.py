@@ -42,7 +42,7 @@ def plate(sources):
     alt = (f"A dot plot: a row for each of {len(rows)} kernels, TFLOP/s to the right on a logarithmic scale, a marker "
            f"for each of {len(cases)} cases. The rungs move right from row to row.")
     rest = spelled(cases[0], "D").replace(" causal", "")
-    provenance = f"{place(recording)}: {rest}; median of CUDA events, L2 flushed."
+    provenance = f"{place(recording, results)}: {rest}; median of CUDA events, L2 flushed."
     return Plate("The ladder of flash, in TFLOP/s", lambda: draw(rows, cases), caption, alt, provenance)
 
 

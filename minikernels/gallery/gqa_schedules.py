@@ -47,7 +47,7 @@ def measured(sources):
     peer = fastest(r for r in results if r.is_peer)
     beside = f", {peer.name} {peer.ms:.3f} ms" if peer else ""
     timed = ", ".join(f"{name} {ms:.3f} ms" for name, ms in ours.items())
-    return f"In time, on an {recording.gpu} ({recording.date}), {spelled(results[0].case)}: {timed}{beside}."
+    return f"In time, on an {recording.gpu} ({recording.dates(results)}), {spelled(results[0].case)}: {timed}{beside}."
 
 
 def draw(plans):

@@ -46,7 +46,7 @@ def plate(sources):
         f"and how much of the floor's speed it reaches: {reached or 'not known'}.")
     alt = (f"Time of a step in ms against G from {widest} down to {least}, both axes logarithmic; {len(kept)} "
            f"kernels. The floor falls in proportion to G. Our best rung against the floor: {reached or 'not known'}.")
-    provenance = f"{place(recording)}: {spelled(results[0].case, 'G')}; median of CUDA events, L2 flushed."
+    provenance = f"{place(recording, results)}: {spelled(results[0].case, 'G')}; median of CUDA events, L2 flushed."
     return Plate("Fewer key/value heads, less to read: when does it pay?", lambda: draw(kept, floor), caption, alt,
                  provenance)
 

@@ -51,7 +51,8 @@ def plate(sources):
         f"{rivals[bits].name} on the 16-bit cache stands at {rival[bits]:.2f}.")
     alt = (f"Bars for {len(bars)} rungs on a logarithmic scale, in {joined(f'{b} bits' for b in sorted(promised))}; "
            f"{slower} of them below 1; dashed lines mark the promised factors.")
-    provenance = (f"{place(recording)}: {spelled(results[0].case, ('variant',))}, groups of 64; median of CUDA events.")
+    provenance = (f"{place(recording, results)}: {spelled(results[0].case, ('variant',))}, groups of 64; median of "
+                  "CUDA events.")
     return Plate("Fewer bytes, more work: is it faster?", lambda: draw(bars, promised), caption, alt, provenance)
 
 

@@ -33,7 +33,7 @@ def plate(sources):
                  for rung in technique.rungs if rung.kind != "numpy"]
         ladders[name] = rungs, peer.name if peer else None
         where.append(f"{name} {spelled(results[0].case)} beside {peer.name if peer else 'no production kernel'} "
-                     f"({recording.gpu}, {recording.date})")
+                     f"({recording.gpu}, {recording.dates(results)})")
         if peer:
             top = fastest(r for r in results if not r.is_peer)
             best.append((peer.ms / top.ms, name, top.name, peer.name))

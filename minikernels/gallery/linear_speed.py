@@ -41,7 +41,7 @@ def plate(sources):
                "before it.")
     alt = ("Tokens a second against length on logarithmic axes. Linear attention rises and then stays level up to "
            f"{last[0]:,} tokens; softmax attention falls in proportion to the length.")
-    provenance = f"{place(recording)}: {spelled(shape, ('T', 'variant'))}; median of CUDA events, L2 flushed."
+    provenance = f"{place(recording, results)}: {spelled(shape, ('T', 'variant'))}; median of CUDA events, L2 flushed."
     return Plate("Tokens a second at any length", lambda: draw({key[0]: points for key, points in lines.items()}),
                  caption, alt, provenance)
 

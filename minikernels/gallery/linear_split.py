@@ -51,7 +51,7 @@ def recorded(sources):
                       "`minikernels bench linear_attention` does")
     bars.sort(key=lambda bar: "B1 " not in bar[0])
     case = next(case for case, found in cases.items() if len(found) > 1)
-    return bars, f" Times: {place(recording)}, {spelled(case, 'BT')}."
+    return bars, f" Times: {place(recording, results)}, {spelled(case, 'BT')}."
 
 
 def words(case):

@@ -21,9 +21,9 @@ def plate(sources):
     lines = {P: requests.simulate(arrivals, requests.Pages(SLOTS, P), steps=STEPS) for P in PAGES}
     waste = {P: 100 * wasted(line) for P, line in lines.items()}
     try:
-        recording, times, case = timed(sources)
+        recording, results, times, case = timed(sources)
         said = f"Right: a step of decoding from such pages, on an {recording.gpu}."
-        where = f" Times: {place(recording)}, {spelled(case, 'P')}."
+        where = f" Times: {place(recording, results)}, {spelled(case, 'P')}."
     except Missing as missing:
         times, said, where = {}, f"Times of other pages than {USUAL} tokens: {missing}.", ""
     caption = (
@@ -45,7 +45,7 @@ def wasted(line):
 
 
 def timed(sources):
-    """Return (recording, {rung: [(P, ms)]}, case) of the CUDA C++ rungs, where several page lengths were timed."""
+    """Return (recording, results, {rung: [(P, ms)]}, case) of CUDA C++ rungs timed at several page lengths."""
     raw = {rung.name for rung in catalog.technique("paged").rungs if rung.kind == "raw"}
     recording, results = sources.results("paged", "pages of several lengths", lambda r: not r.case[3] and (
         r.name in raw and r.case[1] == "float16"))
@@ -59,7 +59,8 @@ def timed(sources):
     lines = {}
     for P, r in most:
         lines.setdefault(r.name, []).append((P, r.ms))
-    return recording, {name: sorted(points) for name, points in lines.items()}, most[0][1].case
+    results = [r for _, r in most]
+    return recording, results, {name: sorted(points) for name, points in lines.items()}, results[0].case
 
 
 def draw(waste, times):

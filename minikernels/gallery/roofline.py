@@ -21,7 +21,7 @@ def plate(sources):
     machine = sources.roof(recording.gpu)
     one = type(sources)((recording,), sources.roofs, sources.counters, sources.documents)
     points = {PATH: flash_points(path)}
-    shapes = [f"{PATH} {spelled(path[0].case)}"]
+    shapes, used = [f"{PATH} {spelled(path[0].case)}"], [*path]
     for name in catalog.names():
         try:
             _, results = one.ladder(name)
@@ -30,6 +30,7 @@ def plate(sources):
         ours = [(r.name, r.flop / r.bytes, r.tflops) for r in results if not r.is_peer and r.bytes]
         if ours and name != PATH:
             points[name] = ours
+            used += results
             shapes.append(f"{name} {spelled(results[0].case)}")
     roof = max(one["gb_per_s"] for one in machine["bandwidth"]) / 1e3
     top = max(one["tflop_per_s"] for one in machine["compute"])
@@ -43,7 +44,7 @@ def plate(sources):
     alt = (f"TFLOP/s against FLOP a byte, both logarithmic, under a slope of {1000 * roof:,.0f} GB/s and a ceiling of "
            f"{top:,.0f} TFLOP/s. {PATH} climbs from the lower left to the upper right; {len(points) - 1} other "
            "ladders are vertical lines.")
-    where = f"{place(recording)}; ceilings {machine['source']}. {'; '.join(shapes)}."
+    where = f"{place(recording, used)}; ceilings {machine['source']}. {'; '.join(shapes)}."
     return Plate("Where each rung stands under its roof", lambda: draw(points, machine), caption, alt, where)
 
 
@@ -85,11 +86,10 @@ def draw(points, machine):
         axes.plot([tracks.get(name, x) for _, x, _ in found], [y for *_, y in found], color=colour, marker=marker,
                   markersize=6, linewidth=1.2, linestyle=line, label="_")
         if name == PATH:
-            for i, (rung, x, y) in enumerate(found):
-                crowded = i + 1 < len(found) and found[i + 1][1] < 4 * x and y > 0.4 * found[i + 1][2]
-                axes.annotate(rung, (x, y), (-6, 5) if crowded else (7, -3), textcoords="offset points", fontsize=8,
-                              va="bottom" if crowded else "top", ha="right" if crowded else "left", color=colour,
-                              bbox=HALO)
+            for rung, x, y in found:
+                crowded = any(x < right_x < 4 * x and 0.55 < y / other_y < 1.8 for _, right_x, other_y in found)
+                axes.annotate(rung, (x, y), (-8, 2) if crowded else (8, -2), textcoords="offset points", fontsize=8,
+                              va="center", ha="right" if crowded else "left", color=colour, bbox=HALO)
         else:
             x = tracks[name]
             crowded = any(x < other < 2 * x for ladder, other in tracks.items() if ladder != name)

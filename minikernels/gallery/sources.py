@@ -103,6 +103,6 @@ def spelled(case, without=()):
     return " ".join(word for word in words if word)
 
 
-def place(recording, dates=()):
-    """Return where and when something was measured: ``NVIDIA H200, driver 580.159.04, 2026-11-22``."""
-    return f"{recording.gpu}, driver {recording.driver}, {recording.date}"
+def place(recording, results):
+    """Return where and when results were measured: ``NVIDIA H200, driver 580.159.04, 2026-11-22``."""
+    return f"{recording.gpu}, driver {recording.driver}, {recording.dates(results)}"

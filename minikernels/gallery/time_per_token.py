@@ -28,7 +28,7 @@ def plate(sources):
             best = {T: fastest(found) for T, found in sorted(points.items())}
             if len(best) > 1:
                 lines[label] = [(T, 1000 * r.ms / (dict(r.case[0])["B"] * T)) for T, r in best.items()]
-        where.append(f"{name} {spelled(results[0].case, ('T', 'S', 'variant'))} ({place(recording)})")
+        where.append(f"{name} {spelled(results[0].case, ('T', 'S', 'variant'))} ({place(recording, results)})")
     if len(lines) < 2:
         raise Missing("no GPU has recorded times over several lengths; `minikernels bench` does")
     grown = {label: points[-1][1] / min(y for _, y in points) for label, points in lines.items()}
