@@ -45,8 +45,8 @@ __device__ void absorb(float (&score)[SCORES], State& s, float (&alpha)[2], floa
     float m = s.m[half], sum = 0.0f;
     for (int c = 2 * half; c < SCORES; c += 4) m = fmaxf(m, fmaxf(score[c], score[c + 1]));
     m = quad_max(m);
-    const float shift = base(m) * scale_log2e;
-    alpha[half] = exp2_approx(s.m[half] * scale_log2e - shift);
+    const float shift = __fmul_rn(base(m), scale_log2e);
+    alpha[half] = exp2_approx(__fmul_rn(s.m[half], scale_log2e) - shift);  // the older shift, rounded as it was then
     for (int c = 2 * half; c < SCORES; c += 4)
       for (int e = c; e < c + 2; e++) sum += score[e] = exp2_approx(score[e] * scale_log2e - shift);
     s.l[half] = s.l[half] * alpha[half] + sum;
