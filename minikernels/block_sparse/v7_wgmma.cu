@@ -1,9 +1,9 @@
 // v7_wgmma: block-sparse attention by wgmma and TMA: one thread copies, warpgroups multiply, long rows come first.
 //
 // A block of threads stays on its SM and takes the next query tile of BLOCK_T rows from a list sorted by work, whenever
-// it has room for one. Its first warpgroup, the producer, gives up registers; one thread of it walks over a tile's list of key blocks and has
-// TMA fill rings of STAGES tiles of K and of V, as far ahead as there is room: over the end of a query tile as well. The
-// other warpgroups, the consumers, own 64 rows each (walk.cuh has the tiles and the rings, softmax on registers is here).
+// it has room for one. Its first warpgroup, the producer, gives up registers; one thread of it walks over a tile's list
+// of key blocks and has TMA fill rings of STAGES tiles of K and of V, as far ahead as there is room: over the end of a
+// query tile as well. The other warpgroups, the consumers, own 64 rows each (walk.cuh has the tiles and the rings).
 // S = Q K^T of the next key tile and O += P V of this one are on the tensor cores together, and the softmax of the next
 // tile runs while O is not ready, and while the other consumer's products are: they take turns.
 // Differs from v6_async: wgmma takes its operands from shared memory, where TMA has put them, swizzled; a thread that
@@ -65,7 +65,7 @@ __device__ void hide(float (&score)[SCORES], int first_row, int first_key, int T
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int t = first_row + 8 * half;
-    const int seen = (CAUSAL ? min(S, t + S - T + 1) : S) - first_key - threadIdx.x % 4 * 2;  // from the lane's first on
+    const int seen = (CAUSAL ? min(S, t + S - T + 1) : S) - first_key - threadIdx.x % 4 * 2;  // from the lane's first
     for (int n = 0; n < BLOCK_S / 8; n++)
       for (int e = 0; e < 2; e++)
         if (8 * n + e >= seen) score[4 * n + 2 * half + e] = minus_infinity();
