@@ -48,7 +48,8 @@ __device__ void absorb_row(
   float m_new = m;
   for (auto& cell : score) m_new = fmaxf(m_new, fmaxf(cell[2 * half], cell[2 * half + 1]));
   m_new = quad_max(m_new);
-  const float shift = base(m_new) * scale_log2e, alpha = exp2_approx(m * scale_log2e - shift);
+  const float shift = base(m_new) * scale_log2e;
+  const float alpha = exp2_approx(__fmul_rn(m, scale_log2e) - shift);  // the older shift, rounded as it was then
   l *= alpha;
   for (auto& cell : score)
     for (int e = 2 * half; e < 2 * half + 2; e++) l += cell[e] = exp2_approx(cell[e] * scale_log2e - shift);

@@ -130,7 +130,7 @@ __device__ void weigh(
     for (int i = 2 * half; i < BLOCK_S / 2; i += 4) m_new = fmaxf(m_new, fmaxf(score[i], score[i + 1]));
     m_new = quad_max(m_new);
     const float shift = base(m_new) * scale_log2e;
-    alpha[half] = exp2_approx(m[half] * scale_log2e - shift);
+    alpha[half] = exp2_approx(__fmul_rn(m[half], scale_log2e) - shift);  // the older shift, rounded as it was then
     m[half] = m_new;
 #pragma unroll
     for (int i = 2 * half; i < BLOCK_S / 2; i += 4)
