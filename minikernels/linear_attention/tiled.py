@@ -69,7 +69,8 @@ def decayed_scores(q_tile, k_tile, a):
     score, faded = np.zeros((*q_tile.shape[:3], q_tile.shape[2]), q_tile.dtype), k_tile.copy()
     for t in range(q_tile.shape[2]):
         faded[:, :, :t] *= a[:, :, t : t + 1]  # the keys so far, as token t sees them
-        score[:, :, t, : t + 1] = (faded[:, :, : t + 1] @ q_tile[:, :, t, :, None])[..., 0]
+        # Not by @: BLAS may read past the end of a row of odd length and warn of what it finds there.
+        score[:, :, t, : t + 1] = np.einsum("bhsd,bhd->bhs", faded[:, :, : t + 1], q_tile[:, :, t])
     return score
 
 
