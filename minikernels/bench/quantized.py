@@ -19,7 +19,7 @@ TEACHING = {"B": 4, "H": 8, "G": 2, "S": 1024, "D": 64}
 GROUP = 64
 CASES = [(BATCH, "float16", 4), (BATCH, "float16", 8), (LONG, "float16", 4), (LONG, "float16", 8),
          (TEACHING, "float32", 4), (TEACHING, "float16", 4), (TEACHING, "float16", 8)]
-OWN = {"float16": "v8_mma_stream_k", "float32": "v5_split_kv"}  # what gqa.decode takes by default on a GPU
+OWN = {"float16": "v7_mma_group", "float32": "v5_split_kv"}  # what gqa.decode takes by default on a GPU
 LESSONS = ("v1_dequantize", "v2_folded_scales")  # not timed over one long sequence
 
 

@@ -2,6 +2,7 @@
 
 from matplotlib.patches import Rectangle
 
+from minikernels import catalog
 from minikernels.figures import new_figure
 from minikernels.figures.style import INK
 from minikernels.gallery.look import GREY, ORANGE, SKY, panel
@@ -43,7 +44,8 @@ def measured(sources):
         recording, results = sources.results("gqa", "a ragged batch", lambda r: "ragged" in r.case[3])
     except Missing as missing:
         return f"In time: {missing}."
-    ours = {r.name: r.ms for r in results if not r.is_peer and r.name in ("v5_split_kv", "v6_stream_k")}
+    raw = {rung.name for rung in catalog.technique("gqa").rungs if rung.kind == "raw"}
+    ours = {r.name: r.ms for r in results if r.name in raw}
     peer = fastest(r for r in results if r.is_peer)
     beside = f", {peer.name} {peer.ms:.3f} ms" if peer else ""
     timed = ", ".join(f"{name} {ms:.3f} ms" for name, ms in ours.items())
