@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from minikernels import catalog
+
 __all__ = ["FOLDER", "Recording", "Result", "recordings", "spelled", "spoken_share", "spoken_speed"]
 
 FOLDER = Path(__file__).parent / "recorded"
@@ -24,7 +26,7 @@ class Result:
     technique, name : str
         ``name`` is a rung's, or a peer's.
     is_peer : bool
-        Whether it is a production kernel.
+        Whether it is a production kernel, or a rung of another ladder that this one is held against.
     case : tuple
         What must be equal for two times to be compared: sizes, dtype, mask and variant.
     ms : float
@@ -50,6 +52,11 @@ class Result:
     def tflops(self):
         """Speed in TFLOP/s."""
         return self.flop / self.ms / 1e9
+
+    @property
+    def is_production(self):
+        """Whether it is a peer of another hand: the name of another ladder's rung begins with that of its technique."""
+        return self.is_peer and self.name.split()[0] not in catalog.names()
 
     @property
     def speed(self):
@@ -88,8 +95,8 @@ class Recording:
         return " and ".join(sorted({result.date or self.date for result in results})) or self.date
 
     def production(self, technique, case):
-        """Return the fastest peer of one case, or None."""
-        peers = [r for r in self.results if r.is_peer and (r.technique, r.case) == (technique, case)]
+        """Return the fastest production kernel of one case, or None."""
+        peers = [r for r in self.results if r.is_production and (r.technique, r.case) == (technique, case)]
         return min(peers, key=lambda r: r.ms, default=None)
 
 
