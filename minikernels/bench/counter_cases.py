@@ -26,6 +26,10 @@ SCAN_RUNGS = ("v1_channel_major", "v2_token_major", "v3_hillis_steele", "v4_blel
 SCAN_CASES = [(rung, SCAN, dtype, {}) for dtype in BOTH for rung in SCAN_RUNGS]
 SCAN_CASES += [(rung, {"B": 1, "T": 41, "E": 37, "N": 5}, "float16", {}) for rung in SCAN_RUNGS]
 SCAN_CASES += [("v6_three_phase", {"B": 1, "T": 700, "E": 64, "N": N}, "float32", {}) for N in (3, 16, 64)]
+SCAN_PAIRS = ("v7_channel_pairs", "v8_staging_warps")
+SCAN_CASES += [(rung, SCAN, dtype, {}) for dtype in BOTH for rung in SCAN_PAIRS]
+SCAN_CASES += [(rung, {"B": 1, "T": 41, "E": 37, "N": 5}, "float16", {}) for rung in SCAN_PAIRS]
+SCAN_CASES += [("v8_staging_warps", {"B": 1, "T": 700, "E": 64, "N": N}, "float32", {}) for N in (3, 16, 64)]
 
 SPARSE = {"B": 1, "H": 2, "G": 1, "T": 100, "S": 150, "D": 64}  # blocks of 16 x 16, ragged at both ends
 SPARSE_RUNGS = ("v1_masked_dense", "v2_skip_test", "v3_block_lists", "v4_full_partial")
@@ -51,6 +55,8 @@ KV = {"B": 3, "H": 8, "G": 2, "S": 150, "D": 64}  # lengths 150, 100 and 50, the
 KV_RUNGS = ("v1_dequantize", "v2_folded_scales", "v3_wide_loads", "v4_half2", "v5_split_kv", "v6_mma")
 KV_CASES = [(rung, KV, dtype, {}) for dtype in BOTH for rung in KV_RUNGS]
 KV_CASES += [(rung, {**KV, "H": 12, "D": 128}, "float16", {}) for rung in KV_RUNGS]
+KV_CASES += [(rung, {**KV, **wider}, "float16", {})
+             for wider in ({}, {"H": 12, "D": 128}) for rung in ("v7_matrices", "v8_ring")]
 
 CASES = {
     "gqa": GQA_CASES, "flash": FLASH_CASES, "block_sparse": SPARSE_CASES, "paged": PAGED_CASES,

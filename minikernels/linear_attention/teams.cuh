@@ -89,7 +89,7 @@ __device__ Layout& placed(unsigned char* smem) {
 __device__ void make_barriers(Shared& shared) {
   for (int i = 0; i < STAGES; i++) {
     barrier_init(&shared.landed[i], 1);
-    barrier_init(&shared.absorbed[i], PANELS * TEAM / 32);  // one arrival a warp of the keepers
+    barrier_init(&shared.absorbed[i], PANELS * TEAM);
   }
   for (int i = 0; i < 2; i++) barrier_init(&shared.scored[i], TEAM);
   barrier_init_done();
@@ -185,11 +185,8 @@ __device__ void store_outputs(Shared& shared, const float (&o)[8][4], const Maps
   }
 }
 
-// Tell the scorers that this warp is done with chunk n.
-__device__ void release_chunk(Shared& shared, int n) {
-  __syncwarp();  // all lanes have read what they need
-  if (threadIdx.x % 32 == 0) barrier_arrive(&shared.absorbed[stage_of(n)]);
-}
+// Tell the scorers that this keeper is done with chunk n. Every thread arrives for itself, after its own last read.
+__device__ void release_chunk(Shared& shared, int n) { barrier_arrive(&shared.absorbed[stage_of(n)]); }
 
 // Load the team's columns of a head's state, times shrink.
 __device__ void load_state(State& state, const float* __restrict__ source, float shrink) {  // (D, D)

@@ -10,6 +10,7 @@ from tests.counters.profile import on_device
 pytestmark = pytest.mark.gpu
 
 
+@pytest.mark.filterwarnings("ignore:Grid size")  # numba's advice: a case's grid is small on purpose
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_simt_results_equal_the_gpu(case):
     from numba import cuda
