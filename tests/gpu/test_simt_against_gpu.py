@@ -10,11 +10,12 @@ from tests.counters.profile import on_device
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.filterwarnings("ignore:Grid size")  # numba's advice: a case's grid is small on purpose
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_simt_results_equal_the_gpu(case):
+def test_simt_results_equal_the_gpu(case, monkeypatch):
     from numba import cuda
+    from numba.cuda.core import config
 
+    monkeypatch.setattr(config, "CUDA_LOW_OCCUPANCY_WARNINGS", 0)  # a case's grid is small on purpose
     here, there = case.arguments(), case.arguments()
     devices = [on_device(cuda, a) for a in there]
     cuda.jit(case.kernel)[case.grid, case.block](*devices)
