@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minikernels import gqa, simt
+from minikernels.core.decode import shares
 from minikernels.core.decode_traffic import GroupTile
 from minikernels.core.sectors import Access
 from minikernels.core.traffic import Traffic
@@ -119,10 +120,11 @@ def test_the_tensor_core_rungs_read_the_cache_once_for_32_heads(case):
     B, H, G, S, D, lengths = case
     parts, own, options = -(-H // G // 32), B * H * D * 2, {"itemsize": 2, "lengths": lengths}
     cache, looked = 2 * parts * G * sum(lengths) * D * 2, B * G * parts * 128 * 4
+    tile = GroupTile(H // G, D)
     v7 = traffic.v7_mma_group(B, H, G, S, D, **options, count=1)
     assert (v7.load_bytes, v7.store_bytes) == (cache + own + looked, own)
     two = traffic.v7_mma_group(B, H, G, S, D, **options, count=2)
-    assert two.load_bytes == v7.load_bytes + own + looked + 2 * B * H * (D // 4 * 8 + D * 4)
+    assert two.load_bytes == v7.load_bytes + own + looked + 2 * B * H * (D // 4 // tile.fours * 8 + D * 4)
     assert two.store_bytes == own + 2 * B * H * (D * 4 + 8) + B * G * parts * 4
     v8 = traffic.v8_mma_stream_k(B, H, G, S, D, **options, blocks=1)  # one run: no row is cut
     busy = [b for b, n in enumerate(lengths) if n]
@@ -154,3 +156,18 @@ def test_stream_k_leaves_states_only_where_a_cut_goes_through_a_row():
     cut = traffic.v6_stream_k(**sizes, itemsize=2, blocks=7)
     assert cut.store_bytes > whole.store_bytes
     assert cut.load_bytes > whole.load_bytes
+
+
+@over("rung", ["v4_wide_loads", "v5_split_kv", "v6_stream_k", "v7_mma_group", "v8_mma_stream_k"])
+def test_no_cuda_rung_loads_lengths_where_none_are_given(rung):
+    sizes, form = {"B": 3, "H": 8, "G": 2, "S": 300, "D": 64, "itemsize": 2}, getattr(traffic, rung)
+    told, untold = form(**sizes, lengths=[300] * 3), form(**sizes)
+    looks = {  # of 128 threads, each time; v8's warps look at all three to find their way
+        "v4_wide_loads": 6, "v5_split_kv": 6 * shares(6, 5, 396), "v6_stream_k": 30,
+        "v7_mma_group": 6 * shares(6, 5, 264), "v8_mma_stream_k": 3,
+    }[rung] * 128 * 4
+    walk = 30 * 2 * 4 * 3 * 4 if rung == "v8_mma_stream_k" else 0
+    assert told.load_bytes - untold.load_bytes == looks + walk
+    untold.load_bytes, untold.load_requests, untold.load_sectors = (
+        told.load_bytes, told.load_requests, told.load_sectors)
+    assert untold == told

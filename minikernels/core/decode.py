@@ -13,6 +13,7 @@ GROUP_HEADS, GROUP_KEYS = 32, 64  # most heads of a block on the tensor cores, a
 KEYS = GROUP_KEYS // WARPS  # of a warp's step
 MOST_STAGES = 4
 RESERVED = 1024  # bytes of shared memory that the GPU keeps for itself in each block
+UNDER_WAY = 32 * 1024  # bytes that a multiprocessor has to ask for at every moment: its part of 4.4 TB/s, times 1 us
 
 
 class Piece(NamedTuple):
@@ -83,7 +84,8 @@ def group_tile(R, D, limit):
     """Return the constants of ``launch/group.cuh`` where R query heads share a key/value head.
 
     Heads are dealt to as few blocks of at most 32 as there can be, evenly. Two blocks on a multiprocessor, so that one
-    reads on while the other ends a row; one where two have no room for a ring.
+    reads on while the other ends a row; one where two have no room for a ring. Rings have as many steps as keep enough
+    bytes under way, and no more: copies pass through L1, which has what shared memory leaves.
 
     Parameters
     ----------
@@ -95,26 +97,26 @@ def group_tile(R, D, limit):
     Examples
     --------
     >>> group_tile(40, 128, 227 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 93840}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 40, 'HEADS': 20, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 76960}
     >>> group_tile(4, 128, 99 * 1024)
-    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 88976}
+    {'D': 128, 'ITEM_BYTES': 2, 'R': 4, 'HEADS': 4, 'RESIDENT': 1, 'STAGES': 2, 'SHARED_BYTES': 72096}
     """
     tile = {"D": D, "ITEM_BYTES": 2, "R": R, "HEADS": -(-R // -(-R // GROUP_HEADS))}
     for resident in (2, 1):
-        room = (limit + RESERVED) // resident - RESERVED
-        for stages in range(MOST_STAGES, 1, -1):
+        step = resident * WARPS * 2 * KEYS * D * 2  # bytes of K and V, of all warps
+        for stages in range(min(MOST_STAGES, 1 + -(-UNDER_WAY // step)), 1, -1):
             needed = group_bytes(tile["HEADS"], D, stages)
-            if needed <= room:
+            if needed <= (limit + RESERVED) // resident - RESERVED:
                 return tile | {"RESIDENT": resident, "STAGES": stages, "SHARED_BYTES": needed}
     raise ValueError(f"a ring of two steps at D={D} does not fit {limit} bytes of shared memory")
 
 
 def group_bytes(heads, D, stages):
-    """Return the bytes of shared memory of a block: the queries, the ring, the warps' states, and a number.
+    """Return the bytes of shared memory of a block: the queries, the ring, the warps' m and l, and a few numbers.
 
     >>> group_bytes(32, 128, 2)
-    96272
+    79392
     """
     row = ((D + 15) // 16 * 16 + 8) * 2
     tiles, ring = -(-heads // 8), WARPS * stages * 2 * KEYS * row
-    return tiles * 8 * row + ring + WARPS * 8 * 4 * (2 * tiles + D + 4) + 16
+    return tiles * 8 * row + ring + WARPS * 8 * 4 * 2 * tiles + 2 * 16

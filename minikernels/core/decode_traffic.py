@@ -26,7 +26,9 @@ class GroupTile:
         self.D, self.size, self.chunks, self.held = D, D * 2, D * 2 // CHUNK, told["HEADS"]
         self.parts = [min(self.held, R - first) for first in range(0, R, self.held)]
         self.resident = told["RESIDENT"]
-        self.barriers = 1 + 2 * -(-self.held // 8)  # of a piece of a row; a block passes one more, first of all
+        self.barriers = 2 + 2 * -(-self.held // 16)  # of a piece of a row; a block passes one more, first of all
+        self.fours = next(n for n in (8, 4, 2, 1) if n == 1 or (
+            D // 4 % n == 0 and self.held * (D // 4) // n >= THREADS))  # of columns that a thread merges
 
     def query(self, first, held):
         """Return the cost of `held` query rows, read once a piece; rows of an odd number of chunks are padded."""
@@ -102,15 +104,15 @@ def left_states(first_ml, first_o, held, D):
 
 
 def group_output(first, held, D):
-    """Return the cost of storing `held` rows of o by ``launch/group.cuh``: 8 heads a time, 8 bytes a lane."""
-    return sum((run(first + h * D * 2, min(8, held - h) * D // 4, 8) for h in range(0, held, 8)), Access())
+    """Return the cost of storing `held` rows of o by ``launch/group.cuh``: 16 heads a time, 8 bytes a lane."""
+    return sum((run(first + h * D * 2, min(16, held - h) * D // 4, 8) for h in range(0, held, 16)), Access())
 
 
 def group_states(first_ml, first_o, held, D):
     """Return the cost of storing its states: 16 bytes of o a lane, and (m, l) by the lane of a head's first columns."""
     total = Access()
-    for h in range(0, held, 8):
-        head = np.arange(min(8, held - h))
+    for h in range(0, held, 16):
+        head = np.arange(min(16, held - h))
         sector = (first_ml + (h + head) * STATE) // SECTOR
         pairs = np.unique(np.stack([head * (D // 4) // WARP, sector]), axis=1)
         total += Access(len(np.unique(pairs[0])), pairs.shape[1], len(head) * STATE)
@@ -118,12 +120,27 @@ def group_states(first_ml, first_o, held, D):
     return total
 
 
-def group_read(first_ml, first_o, held, D):
-    """Return the cost of reading them again to merge, 16 bytes of o a lane, and each its head's (m, l)."""
-    items = np.arange(held * D // 4)
-    pairs = np.unique(np.stack([items // WARP, (first_ml + items // (D // 4) * STATE) // SECTOR]), axis=1)
+def group_read(first_ml, first_o, held, D, fours):
+    """Return the cost of reading them again to merge: a thread its head's (m, l), and of o what `group_fours` says."""
+    spread = D // 4 // fours
+    items = np.arange(held * spread)
+    pairs = np.unique(np.stack([items // WARP, (first_ml + items // spread * STATE) // SECTOR]), axis=1)
     ml = Access(-(-len(items) // WARP), pairs.shape[1], len(items) * STATE)
-    return ml + run(first_o, len(items), 16)
+    return ml + group_fours(first_o, held, D, fours, 16)
+
+
+def group_fours(first, held, D, fours, size):
+    """Return the cost of `held` rows of D numbers of which a thread has `fours` fours, `size` bytes each.
+
+    D / 4 / fours threads share a row, whose fours they take in turn.
+    """
+    spread, total = D // 4 // fours, Access()
+    items = np.arange(held * spread)
+    for f in range(fours):
+        start = first + (items // spread * (D // 4) + items % spread + f * spread) * size
+        pairs = np.unique(np.stack([items // WARP, start // SECTOR]), axis=1)
+        total += Access(-(-len(items) // WARP), pairs.shape[1], len(items) * size)
+    return total
 
 
 def read_states(first_o, held, D):
@@ -171,7 +188,7 @@ def rows_of(head, held, D, itemsize):
     return sum((run((head + h) * D * itemsize % SECTOR, D, itemsize) for h in range(held)), Access())
 
 
-def group_runs(plan, lengths, tile, G):
+def group_runs(plan, lengths, tile, G, given=True):
     """Return the traffic, but for the keys, of the blocks of ``launch/stream_k.cuh`` over ``launch/group.cuh``.
 
     Parameters
@@ -182,14 +199,17 @@ def group_runs(plan, lengths, tile, G):
     tile : GroupTile
     G : int
         Key/value heads of a sequence.
+    given : bool
+        Whether lengths are loaded; without them every sequence has as many keys as its cache has room for.
     """
     B, R, D, tiles = len(lengths), sum(tile.parts), tile.D, tiles_of(lengths, GROUP_KEYS)
-    loads = run(0, B, INT).times(len(plan) * WARPS) + lookups(B)  # for the sum of all tiles; for sequences without
+    looked = run(0, B, INT).times(len(plan) * WARPS) + lookups(B)  # for the sum of all tiles; for sequences without
+    loads = Access()
     stores, cuts = Access(), 0
     for place, work in enumerate(plan):
         if work:
             b, end = work[0].b, work[-1].b
-            loads += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(2 * (end - b))  # also to copy
+            looked += run(0, min(B, (b // WARP + 1) * WARP), INT).times(WARPS) + lookups(2 * (end - b))  # also to copy
         for piece in work:
             held, head = owned(piece, tile.parts, G, R)
             loads += tile.query(head * tile.size, held)
@@ -199,32 +219,35 @@ def group_runs(plan, lengths, tile, G):
             slot = (2 * place + (piece.first == 0)) * tile.held
             places = slot * STATE % SECTOR, slot * D * FLOAT % SECTOR
             stores += group_states(*places, held, D)
-            loads += group_read(*places, held, D)
+            loads += group_read(*places, held, D, tile.fours)
             cuts += 1
             if piece.first == 0:  # the last block that leaves a state merges, and sets a counter back
-                stores += run(head * tile.size % SECTOR, held * D // 4, 8) + Access(1, 1, INT)
+                stores += group_fours(head * tile.size % SECTOR, held, D, tile.fours, 8) + Access(1, 1, INT)
     for b in np.flatnonzero(np.equal(tiles, 0)):
         stores += run(int(b) * G * R * tile.size % SECTOR, G * R * D, 2)
-    traffic = loads.loads() + stores.stores()
+    traffic = (loads + looked.times(given)).loads() + stores.stores()
     traffic.atomic_requests, traffic.atomic_sectors, traffic.atomic_bytes = cuts, cuts, cuts * INT
-    traffic.barriers = sum(1 + tile.barriers * len(work) for work in plan if work) + 2 * cuts
+    traffic.barriers = sum(1 + tile.barriers * len(work) for work in plan if work) + cuts
     return traffic
 
 
-def group_shares(B, G, R, tile, count):
-    """Return the traffic, but for the keys, of blocks that each take one of `count` shares of a row."""
+def group_shares(B, G, R, tile, count, given=True):
+    """Return the traffic, but for the keys, of blocks that each take one of `count` shares of a row.
+
+    Lengths are loaded if `given`.
+    """
     D, own, blocks = tile.D, len(tile.parts), B * G * len(tile.parts) * count
-    loads = lookups(blocks) + each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
+    loads = lookups(blocks * given) + each_row(B, G, R, tile.size, tile.parts, tile.query).times(count)
     if count == 1:
         stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: group_output(first, n, D))
     else:
-        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: run(first, n * D // 4, 8))
+        stores = each_row(B, G, R, tile.size, tile.parts, lambda first, n: group_fours(first, n, D, tile.fours, 8))
         stores += Access(1, 1, INT).times(B * G * own)  # counters set back
     for i, held in enumerate(tile.parts if count > 1 else ()):
         slots = ((np.arange(B * G)[:, None] * own + i) * count + np.arange(count)).ravel()
         stores += over_slots(slots, tile.held, D, lambda ml, o, n=held: group_states(ml, o, n, D))
-        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: group_read(ml, o, n, D))
+        loads += over_slots(slots, tile.held, D, lambda ml, o, n=held: group_read(ml, o, n, D, tile.fours))
     traffic, cuts = loads.loads() + stores.stores(), blocks if count > 1 else 0
     traffic.atomic_requests, traffic.atomic_sectors, traffic.atomic_bytes = cuts, cuts, cuts * INT
-    traffic.barriers = blocks * (1 + tile.barriers) + 2 * cuts
+    traffic.barriers = blocks * (1 + tile.barriers) + cuts
     return traffic

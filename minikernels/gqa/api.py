@@ -23,6 +23,7 @@ DECODE = Ladder("gqa", {  # rung -> where its function stands, from the equation
     "v7_mma_group": "raw.launch_v7_mma_group",
     "v8_mma_stream_k": "raw.launch_v8_mma_stream_k",
 }, takes={"v7_mma_group": ("float16",), "v8_mma_stream_k": ("float16",)})
+RAW = DECODE.of_kind("raw")  # rungs that need no lengths where all sequences have S keys
 MARKS = ("v7_mma_group", "v8_mma_stream_k")  # rungs that make NaN of a length out of range themselves
 PREFILL = Ladder("gqa", {
     "reference": "reference.attention",
@@ -153,7 +154,9 @@ def decode(q, k, v, *, lengths=None, scale=None, rung=None):
     DECODE.check_place(rung, place)
     empty = 0 in sizes.values()
     rung = rung or ("tiled" if empty or place == "cpu" else fastest_on_gpu(q, k, v, lengths is not None))
-    lengths, bad = checked_lengths(lengths, q, sizes, place, marks=rung in MARKS and not empty)
+    bad = None
+    if lengths is not None or rung not in RAW:
+        lengths, bad = checked_lengths(lengths, q, sizes, place, marks=rung in MARKS and not empty)
     scale = score_scale(scale, sizes["D"])
     if empty:
         return back(marked(np.zeros_like(q), bad), like)

@@ -12,6 +12,12 @@ struct Cache {
   __device__ Cache(const element* k, const element* v, size_t head, int S) : k(k + head * S * D), v(v + head * S * D) {}
 
   static constexpr bool MAY_LOSE = false;
+  static constexpr int token = D;  // elements from a key to the next
+
+  template <int keys>
+  __device__ static constexpr bool in_row() {
+    return true;
+  }
 
   template <int count, int stride>
   struct Found {};  // a key's number is its place: nothing to look up

@@ -32,12 +32,13 @@ def launch_v4_wide_loads(q, k, v, lengths, scale):
     q : CuPy array of shape (B, H, D), float32 or float16
         Rows of D numbers are a multiple of 16 bytes, up to 512.
     k, v : CuPy array of shape (B, G, S, D)
-    lengths : CuPy array of shape (B,), int32
+    lengths : CuPy array of shape (B,), int32, or None
+        None for S keys of every sequence: the kernel is given a null pointer, and no array has to be written.
     scale : float
     """
     (q, k, v), o, rows, tile = prepared(q, k, v, "v4_wide_loads")
     sizes = np.int32(k.shape[1]), np.int32(k.shape[2]), np.float32(scale * LOG2E)
-    kernel("v4_wide_loads", tile)[(rows, q.shape[0]), THREADS](q, k, v, lengths, o, *sizes)
+    kernel("v4_wide_loads", tile)[(rows, q.shape[0]), THREADS](q, k, v, pointer(lengths), o, *sizes)
     return o
 
 
@@ -61,7 +62,7 @@ def launch_v5_split_kv(q, k, v, lengths, scale, count=None):
         return launch_v4_wide_loads(q, k, v, lengths, scale)
     ml, part = (scratch(q, (B, rows, count, H, width)) for width in (2, D))
     sizes = np.int32(G), np.int32(S), np.float32(scale * LOG2E)
-    kernel("v5_split_kv", tile)[(count, rows, B), THREADS](q, k, v, lengths, ml, part, *sizes)
+    kernel("v5_split_kv", tile)[(count, rows, B), THREADS](q, k, v, pointer(lengths), ml, part, *sizes)
     kernel("v5_split_kv", tile, "merge_splits")[(rows, B, H), THREADS](ml, part, o, np.int32(G), np.int32(count))
     return o
 
@@ -82,10 +83,11 @@ def launch_v6_stream_k(q, k, v, lengths, scale, blocks=None):
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
     keys = tile_keys(tile)
     blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // keys))
-    ends = np.cumsum((lengths + (keys - 1)) // keys, dtype=np.int32)  # on the GPU, where the lengths are
+    told = np.full_like(q, S, dtype=np.int32, shape=(B,)) if lengths is None else lengths
+    ends = np.cumsum((told + (keys - 1)) // keys, dtype=np.int32)  # on the GPU, where the lengths are
     ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
     sizes = np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E)
-    kernel("v6_stream_k", tile)[blocks, THREADS](q, k, v, lengths, ends, o, ml, part, *sizes)
+    kernel("v6_stream_k", tile)[blocks, THREADS](q, k, v, pointer(lengths), ends, o, ml, part, *sizes)
     merge = kernel("v6_stream_k", tile, "merge_runs")
     merge[(rows, B, H), THREADS](ends, ml, part, o, np.int32(B), np.int32(G), np.int32(blocks))
     return o
@@ -108,7 +110,7 @@ def launch_v7_mma_group(q, k, v, lengths, scale, count=None):
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
     count = count or shares(B * rows, -(-S // GROUP_KEYS), multiprocessors() * tile["RESIDENT"])
     ml, part = (scratch(q, (B, rows, count if count > 1 else 0, H, width)) for width in (2, D))
-    arrays = q, k, v, lengths, o, ml, part, counters(B * rows)
+    arrays = q, k, v, pointer(lengths), o, ml, part, counters(B * rows)
     main = kernel("v7_mma_group", tile)[(count, rows, B), THREADS, None, tile["SHARED_BYTES"]]
     main(*arrays, np.int32(G), np.int32(S), np.float32(scale * LOG2E))
     return o
@@ -130,7 +132,7 @@ def launch_v8_mma_stream_k(q, k, v, lengths, scale, blocks=None):
     (B, _, D), (G, S), H = q.shape, k.shape[1:3], tile["HEADS"]
     blocks = min(blocks or multiprocessors() * tile["RESIDENT"], B * rows * -(-S // GROUP_KEYS))
     ml, part = (scratch(q, (blocks, 2, H, width)) for width in (2, D))
-    arrays = q, k, v, lengths, o, ml, part, counters(B * rows)
+    arrays = q, k, v, pointer(lengths), o, ml, part, counters(B * rows)
     main = kernel("v8_mma_stream_k", tile)[blocks, THREADS, None, tile["SHARED_BYTES"]]
     main(*arrays, np.int32(B), np.int32(G), np.int32(S), np.float32(scale * LOG2E))
     return o
@@ -187,6 +189,11 @@ def check(q, k, v, rung):
         rule = f"{rung} reads a row of {q.dtype} with one request; rung v1_block_per_head takes it"
         sizes.at_most("D", 32 * step, rule)
     return sizes
+
+
+def pointer(lengths):
+    """Return what a kernel is given for lengths: the array, or a null pointer."""
+    return np.uintp(0) if lengths is None else lengths
 
 
 def scratch(like, shape):

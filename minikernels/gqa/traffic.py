@@ -5,7 +5,8 @@ the SIMT machine counts. The forms of the NumPy rungs give the bytes of the sche
 a kernel that keeps everything else on the chip: they fill in ``load_bytes`` and ``store_bytes`` alone.
 
 Every function takes the sizes B, H, G, S and D, the ``itemsize`` of q, k, v and o in bytes and the ``lengths`` of the
-sequences (S for all by default). Where an axis is empty nothing is launched and nothing moves.
+sequences (S for all by default, and then no kernel in CUDA C++ loads any). Where an axis is empty nothing is launched
+and nothing moves.
 """
 
 from collections import Counter
@@ -19,13 +20,18 @@ FLOAT = INT = 4  # bytes of a float32, and of a length
 ROW = {"group": 1, "width": 32}  # a warp reads one row at a time, 32 neighbouring columns of it
 
 
-def nothing_if_empty(form):
-    """Return the form, made to give no traffic where an axis is empty, and lengths as a list of ints."""
+def nothing_if_empty(form, tells=False):
+    """Return the form, made to give no traffic where an axis is empty, and lengths as a list of ints.
+
+    One that `tells` apart whether lengths are there to be read is told as ``given``.
+    """
 
     @wraps(form)
     def guarded(B, H, G, S, D, itemsize=FLOAT, lengths=None, **tile):
         if 0 in (B, H, G, S, D):
             return Traffic()
+        if tells:
+            tile["given"] = lengths is not None
         return form(B, H, G, S, D, itemsize, [S] * B if lengths is None else [int(n) for n in lengths], **tile)
 
     return guarded
@@ -122,8 +128,8 @@ def v3_warp_dot(B, H, G, S, D, itemsize, lengths, warps=4):
     return traffic
 
 
-v4_wide_loads = nothing_if_empty(traffic_raw.v4_wide_loads)
-v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
-v6_stream_k = nothing_if_empty(traffic_raw.v6_stream_k)
-v7_mma_group = nothing_if_empty(traffic_raw.v7_mma_group)
-v8_mma_stream_k = nothing_if_empty(traffic_raw.v8_mma_stream_k)
+v4_wide_loads = nothing_if_empty(traffic_raw.v4_wide_loads, tells=True)
+v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv, tells=True)
+v6_stream_k = nothing_if_empty(traffic_raw.v6_stream_k, tells=True)
+v7_mma_group = nothing_if_empty(traffic_raw.v7_mma_group, tells=True)
+v8_mma_stream_k = nothing_if_empty(traffic_raw.v8_mma_stream_k, tells=True)

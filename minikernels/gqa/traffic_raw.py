@@ -58,25 +58,25 @@ class Tile:
         return sum(self.busy(max(0, min(share, length - n * share))) for n in range(count))
 
 
-def v4_wide_loads(B, H, G, S, D, itemsize, lengths):
+def v4_wide_loads(B, H, G, S, D, itemsize, lengths, given=True):
     """Each row of the cache read whole, once for up to 8 query heads; every warp with keys reads q."""
     R = H // G
     tile = Tile(R, D, itemsize)
-    loads, o = common(B, G, R, S, D, itemsize, lengths, tile, 1)
+    loads, o = common(B, G, R, S, D, itemsize, lengths, tile, 1, given)
     traffic = loads.loads() + o.stores()
     traffic.barriers = B * G * len(tile.parts)
     return traffic
 
 
-def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS):
+def v5_split_kv(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS, given=True):
     """As v4, q read once a share, and the state of every share, (D + 2) floats a head, written and read back."""
     R = H // G
     tile = Tile(R, D, itemsize)
     if count is None:
         count = shares(B * G * len(tile.parts), -(-S // tile.keys), multiprocessors * tile.resident)
     if count == 1:
-        return v4_wide_loads(B, H, G, S, D, itemsize, lengths)
-    loads, _ = common(B, G, R, S, D, itemsize, lengths, tile, count)
+        return v4_wide_loads(B, H, G, S, D, itemsize, lengths, given)
+    loads, _ = common(B, G, R, S, D, itemsize, lengths, tile, count, given)
     left, read = states(B * G, tile.parts, D, count)
     traffic = (loads + read).loads() + (left + heads_of(B * H, D, itemsize)).stores()
     traffic.barriers = B * G * len(tile.parts) * count
@@ -99,15 +99,15 @@ def heads_of(count, D, itemsize):
     return heads(count, D * itemsize, lambda first: run(first, D, itemsize))
 
 
-def common(B, G, R, S, D, itemsize, lengths, tile, count):
-    """Return the loads of lengths, q, K and V by `count` blocks a row, and the stores of o."""
+def common(B, G, R, S, D, itemsize, lengths, tile, count, given):
+    """Return the loads of lengths if `given`, q, K and V by `count` blocks a row, and the stores of o."""
     blocks = B * G * len(tile.parts) * count
     q = Access()
     for b, length in enumerate(lengths):
         once = each_row(1, G, R, D * itemsize, tile.parts, lambda first, n: tile.query(first, n, D, itemsize), b)
         q += once.times(tile.busy_in_shares(length, count))
     o = each_row(B, G, R, D * itemsize, tile.parts, lambda first, n: run(first, n * D, itemsize))
-    return lookups(blocks) + q + cache(G, S, D, itemsize, lengths, tile), o
+    return lookups(blocks * given) + q + cache(G, S, D, itemsize, lengths, tile), o
 
 
 def searches(b, B):
@@ -127,7 +127,7 @@ def cache(G, S, D, itemsize, lengths, tile):
     return total.times(2 * len(tile.parts))
 
 
-def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS):
+def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS, given=True):
     """As v4, q read once a piece, and the states of the rows that a cut goes through written and read back."""
     R = H // G
     tile = Tile(R, D, itemsize)
@@ -138,7 +138,7 @@ def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=M
     left, read = cut_rows(plan, lengths, tile.keys, tile.parts, G, D, itemsize)
     pieces = list(chain(*plan))
     for piece in pieces:
-        loads += lookups(searches(piece.b, B) + (piece.b > 0) + 2)  # ends around b, and its length
+        loads += lookups(searches(piece.b, B) + (piece.b > 0) + 1 + given)  # ends around b, and its length
         held, head = owned(piece, tile.parts, G, R)
         keys = min(lengths[piece.b], (piece.first + piece.tiles) * tile.keys) - piece.first * tile.keys
         loads += tile.query(head * D * itemsize, held, D, itemsize).times(tile.busy(keys))
@@ -147,20 +147,20 @@ def v6_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=M
     return traffic
 
 
-def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS):
+def v7_mma_group(B, H, G, S, D, itemsize, lengths, count=None, multiprocessors=MULTIPROCESSORS, given=True):
     """As v5, each row read once for up to 32 query heads, by cp.async, and q once a block."""
     tile = GroupTile(H // G, D)
     count = count or shares(B * G * len(tile.parts), -(-S // tile.keys), multiprocessors * tile.resident)
-    return copied(G, S, D, lengths, tile).loads() + group_shares(B, G, H // G, tile, count)
+    return copied(G, S, D, lengths, tile).loads() + group_shares(B, G, H // G, tile, count, given)
 
 
-def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS):
+def v8_mma_stream_k(B, H, G, S, D, itemsize, lengths, blocks=None, multiprocessors=MULTIPROCESSORS, given=True):
     """As v7, q read once a piece, and the states of the rows that a cut goes through written and read back."""
     tile = GroupTile(H // G, D)
     rows_here = G * len(tile.parts)
     blocks = min(blocks or multiprocessors * tile.resident, B * rows_here * -(-S // tile.keys))
     plan = runs(lengths, rows_here, tile.keys, blocks)
-    return copied(G, S, D, lengths, tile).loads() + group_runs(plan, lengths, tile, G)
+    return copied(G, S, D, lengths, tile).loads() + group_runs(plan, lengths, tile, G, given)
 
 
 def copied(G, S, D, lengths, tile):

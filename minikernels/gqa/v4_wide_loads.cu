@@ -12,7 +12,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v4_wide_loads(
     const element* __restrict__ q,  // (B, H, D)
     const element* __restrict__ k,  // (B, G, S, D)
     const element* __restrict__ v,
-    const int* __restrict__ lengths,  // (B,)
+    const int* __restrict__ lengths,  // (B,), or null: all S keys of every sequence
     element* __restrict__ o,  // (B, H, D)
     int G,
     int S,
@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v4_wide_loads(
   __shared__ Shared shared;
   const Rows rows(blockIdx.x);
   const size_t b = blockIdx.y, out = (b * G * R + rows.head) * D;
-  const int length = lengths[b];
+  const int length = keys_of(lengths, b, S);
   float q_reg[HEADS][VEC];
   State s;
   load_queries(q_reg, q + out, rows.heads, length, scale_log2e);

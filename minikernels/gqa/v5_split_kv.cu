@@ -11,7 +11,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
     const element* __restrict__ q,  // (B, H, D)
     const element* __restrict__ k,  // (B, G, S, D)
     const element* __restrict__ v,
-    const int* __restrict__ lengths,  // (B,)
+    const int* __restrict__ lengths,  // (B,), or null: all S keys of every sequence
     float2* __restrict__ ml,  // (B, G * BLOCKS, splits, HEADS)
     float* __restrict__ part,  // (B, G * BLOCKS, splits, HEADS, D)
     int G,
@@ -20,11 +20,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v5_split_kv(
   __shared__ Shared shared;
   const Rows rows(blockIdx.y);
   const size_t b = blockIdx.z, slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  const Share share(lengths[b], TILE);
+  const int length = keys_of(lengths, b, S);
+  const Share share(length, TILE);
   float q_reg[HEADS][VEC];
   State s;
   load_queries(q_reg, q + (b * G * R + rows.head) * D, rows.heads, share.end - share.begin, scale_log2e);
-  clear(s, lengths[b]);
+  clear(s, length);
   absorb(s, q_reg, Cache(k, v, b * G + rows.g, S), share.begin, share.end);
   gather(shared, s);
   write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared, rows.heads);

@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v6_stream_k(
     const element* __restrict__ q,  // (B, H, D)
     const element* __restrict__ k,  // (B, G, S, D)
     const element* __restrict__ v,
-    const int* __restrict__ lengths,  // (B,)
+    const int* __restrict__ lengths,  // (B,), or null: all S keys of every sequence
     const int* __restrict__ ends,  // (B,), tiles of sequences 0 .. b
     element* __restrict__ o,  // (B, H, D)
     float2* __restrict__ ml,  // (gridDim.x, 2, HEADS): a row begun by another block, then one left to others
@@ -50,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v6_stream_k(
     const Rows rows(run.row);
     const size_t out = (static_cast<size_t>(run.b) * G * R + rows.head) * D;
     const int tile = place - run.first, last = min(run.tiles, stop - run.first);
-    const int begin = tile * TILE, end = min(lengths[run.b], last * TILE);
+    const int begin = tile * TILE, end = min(keys_of(lengths, run.b, S), last * TILE);
     float q_reg[HEADS][VEC];
     State s;
     load_queries(q_reg, q + out, rows.heads, end - begin, scale_log2e);

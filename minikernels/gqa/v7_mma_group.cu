@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_mma_group(
     const element* __restrict__ q,  // (B, H, D)
     const element* __restrict__ k,  // (B, G, S, D)
     const element* __restrict__ v,
-    const int* __restrict__ lengths,  // (B,)
+    const int* __restrict__ lengths,  // (B,), or null: all S keys of every sequence
     element* __restrict__ o,  // (B, H, D)
     float2* ml,  // (B, G * BLOCKS, shares, HEADS), written where there is more than one
     float* part,  // (B, G * BLOCKS, shares, HEADS, D)
@@ -21,5 +21,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_mma_group(
     int G,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  decode(q, o, ml, part, arrived, Store{k, v, G, S}, OneShare(checked(lengths[blockIdx.z], S)), scale_log2e);
+  decode(q, o, ml, part, arrived, Store{k, v, G, S}, OneShare(keys_of(lengths, blockIdx.z, S)), scale_log2e);
 }

@@ -12,7 +12,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_mma_stream_k(
     const element* __restrict__ q,  // (B, H, D)
     const element* __restrict__ k,  // (B, G, S, D)
     const element* __restrict__ v,
-    const int* __restrict__ lengths,  // (B,)
+    const int* __restrict__ lengths,  // (B,), or null: all S keys of every sequence
     element* __restrict__ o,  // (B, H, D)
     float2* ml,  // (gridDim.x, 2, HEADS)
     float* part,  // (gridDim.x, 2, HEADS, D)
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_mma_stream_k(
     int G,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  write_empty(o, lengths, B, G * R, S);
   const Store store = {k, v, G, S};
   decode(q, o, ml, part, arrived, store, Walk(lengths, B, G * BLOCKS, S), scale_log2e);
+  write_empty(o, lengths, B, G * R, S);  // last, or its loads would be waited for first
 }

@@ -33,6 +33,11 @@ static_assert(HEADS >= 1 && HEADS <= R, "a block owns heads of one group");
 // A length that a cache has no room for becomes -1.
 __device__ inline int checked(int length, int most) { return length < 0 || length > most ? -1 : length; }
 
+// Keys of sequence b; where no lengths are given all that its cache has room for, so that no kernel has to write them.
+__device__ inline int keys_of(const int* __restrict__ lengths, int b, int most) {
+  return lengths == nullptr ? most : checked(lengths[b], most);
+}
+
 // The sum l of no key. A cache marks a sequence that leads out of it by length -1, and all that is made of it is NaN.
 __device__ inline float fresh_sum(int length) { return length < 0 ? __int_as_float(0x7fffffff) : 0.0f; }
 

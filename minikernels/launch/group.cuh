@@ -3,9 +3,11 @@
 // Scores are K Q^T (keys x heads), the output is V^T P^T (columns x heads), so that K and V are the left operand, 16
 // rows high, and 8 heads fill what 16 keys are multiplied with. Every warp has a ring of STAGES steps of 16 keys in
 // shared memory, which it alone fills and reads: STAGES - 1 steps are on their way while one is multiplied, also those
-// of the next row while this one's states are merged. No warp waits for another before a row is done.
+// of the next row while this one's states are merged. No warp waits for another before a row is done. Copies pass
+// through L1, which has what shared memory leaves: a larger ring, or a buffer more, makes them slower.
 // What a technique's struct Cache must have stands in absorb.cuh; here also MAY_LOSE and has(found), whether a key can
-// be lost and is not. Its struct Store has cache(b, g), where the keys of one head of one sequence lie.
+// be lost and is not; in_row<keys>(), whether so many keys, from a multiple of that number on, always lie `token`
+// elements apart. Its struct Store has cache(b, g), where the keys of one head of one sequence lie.
 //
 // Constants, by -D: those of decode.cuh, ITEM_BYTES 2, D up to 128, HEADS up to 32; STAGES; SHARED_BYTES
 // of a block; RESIDENT blocks of a multiprocessor.
@@ -30,13 +32,21 @@ struct alignas(16) Step {  // 16 keys and values
   __half k[STEP][ROW], v[STEP][ROW];
 };
 
+// Outputs of two tiles of heads, on their way from one warp to all: in the step of its ring that no copy is on its way
+// to. A buffer of their own would be taken from L1, which the copies pass through.
+using Output = float[16][OUT_ROW];
+
 struct alignas(16) Shared {
   __half q[TILES * 8][ROW];
   Step ring[WARPS][STAGES];
   float m[WARPS][TILES * 8], l[WARPS][TILES * 8];  // the states of the warps
-  float o[WARPS][8][OUT_ROW];  // a tile of heads at a time
+  int free[WARPS];  // that step of each ring
   alignas(16) int last;  // whether this block is the last to leave a state of its row
+
+  __device__ Output& output(int warp) { return reinterpret_cast<Output&>(ring[warp][free[warp]]); }
 };
+
+static_assert(sizeof(Output) <= sizeof(Step), "a step has room for it");
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for as much");
 
@@ -64,11 +74,9 @@ __device__ inline void clear(State& s, int length) {
   }
 }
 
-// Columns D .. WIDTH of the ring are multiplied with zeros of the queries, and are never copied to: 0 * NaN is NaN.
-__device__ inline void clear_padding(Shared& shared) {
-  if constexpr (D < WIDTH)
-    for (int i = threadIdx.x; i < WARPS * STAGES * STEP; i += THREADS)
-      *reinterpret_cast<uint4*>(&shared.ring[i / STEP / STAGES][i / STEP % STAGES].k[i % STEP][D]) = uint4{};
+// Columns D .. WIDTH of a step are multiplied with zeros of the queries, and are never copied to: 0 * NaN is NaN.
+__device__ inline void clear_padding(Step& step) {
+  if (D < WIDTH && threadIdx.x % 32 < STEP) *reinterpret_cast<uint4*>(&step.k[threadIdx.x % 32][D]) = uint4{};
 }
 
 struct Queries {  // a thread's share of a row's queries, on its way from HBM to shared memory
@@ -95,18 +103,23 @@ struct Queries {  // a thread's share of a row's queries, on its way from HBM to
 constexpr unsigned NANS = 0x7fff7fff;  // two float16
 constexpr size_t NOWHERE = ~static_cast<size_t>(0);  // the place of a key that its cache cannot find
 
-// Start copying 16 rows of K, or of V, of which those of keys before `end` are there; the others become 0. Where keys
-// may be lost, a lost one becomes NaN, and so does all that is made of it.
-template <bool may_be_lost>
-__device__ void start_copies(
-    __half (&rows)[STEP][ROW], const element* __restrict__ source, size_t place, int first, int end) {
+// Start copying a step's keys and values, of which those before `end` are there; the others become 0. Where keys may be
+// lost, a lost one becomes NaN, and so does all that is made of it. Lane l knows the place of key l.
+template <class Cache>
+__device__ void start_copies(Step& step, const Cache& cache, size_t place, int first, int end) {
+  constexpr bool in_row = Cache::template in_row<STEP>();
+  const size_t start = __shfl_sync(0xffffffff, place, 0);
 #pragma unroll
   for (int i = threadIdx.x % 32; i < (CHUNKS + 1) / 2 * 32; i += 32) {
     const int row = i / CHUNKS % STEP, c = i % CHUNKS * 8;
-    const size_t from = __shfl_sync(0xffffffff, place, row);  // lane `row` knows where that key is
+    const size_t from = in_row ? start : __shfl_sync(0xffffffff, place, row);
+    const size_t chunk = from + (in_row ? row * cache.token : 0) + c;
     if (CHUNKS % 2 == 1 && i >= STEP * CHUNKS) continue;
-    if (may_be_lost && from == NOWHERE) *reinterpret_cast<uint4*>(&rows[row][c]) = {NANS, NANS, NANS, NANS};
-    else cp_async_16_by_l1(&rows[row][c], source + from + c, first + row < end ? 16 : 0);
+    for (int half = 0; half < 2; half++) {
+      auto* const to = reinterpret_cast<uint4*>(half ? &step.v[row][c] : &step.k[row][c]);
+      if (Cache::MAY_LOSE && from == NOWHERE) *to = {NANS, NANS, NANS, NANS};
+      else cp_async_16_by_l1(to, (half ? cache.v : cache.k) + chunk, first + row < end ? 16 : 0);
+    }
   }
 }
 
@@ -193,8 +206,7 @@ struct Copies {
   __device__ void start(Step (&ring)[STAGES]) {
     if (route.more()) {
       const size_t place = key() < end && !cache.has(found) ? NOWHERE : cache.place(found, 0, key());
-      start_copies<Cache::MAY_LOSE>(ring[stage].k, cache.k, place, first, end);
-      start_copies<Cache::MAY_LOSE>(ring[stage].v, cache.v, place, first, end);
+      start_copies(ring[stage], cache, place, first, end);
       stage = (stage + 1) % STAGES;
       first += TILE;
       if (first < end) look_up();  // a step ahead: no copy waits for the table

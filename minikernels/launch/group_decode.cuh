@@ -12,8 +12,8 @@
 
 #include "launch/group.cuh"
 
-// Put m and l of the warp into shared memory.
-__device__ inline void gather_sums(Shared& shared, const State& s) {
+// Put m and l of the warp into shared memory, and which step of its ring is free.
+__device__ inline void gather_sums(Shared& shared, const State& s, int free) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
   for (int i = 0; i < TILES * 2; i++) {
@@ -21,6 +21,7 @@ __device__ inline void gather_sums(Shared& shared, const State& s) {
     const float l = over_keys_sum(s.l[i / 2][i % 2]);
     if (lane < 4) shared.m[warp][head] = s.m[i / 2][i % 2], shared.l[warp][head] = l;
   }
+  if (lane == 0) shared.free[warp] = free;
 }
 
 // The maximum and the sum of all keys of one head.
@@ -33,15 +34,16 @@ __device__ inline float2 over_warps(const Shared& shared, int head) {
 
 // Put the warp's output of one tile of heads into shared memory, under the maximum of all warps.
 __device__ inline void gather_output(Shared& shared, const State& s, int tile) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = lane % 4 * 2;
+  Output& output = shared.output(threadIdx.x / 32);
+  const int lane = threadIdx.x % 32, head = tile % 2 * 8 + lane % 4 * 2;
   float share[2];
   for (int h = 0; h < 2; h++)
-    share[h] = exp2_approx(s.m[tile][h] - base(over_warps(shared, 8 * tile + head + h).x));
+    share[h] = exp2_approx(s.m[tile][h] - base(over_warps(shared, tile / 2 * 16 + head + h).x));
 #pragma unroll
   for (int n = 0; n < WIDTH / 16; n++) {
     for (int i = 0; i < 4; i++) {
       const int d = 16 * n + lane / 4 + i / 2 * 8;
-      if (d < D) shared.o[warp][head + i % 2][d] = share[i % 2] * s.o[tile][n][i];
+      if (d < D) output[head + i % 2][d] = share[i % 2] * s.o[tile][n][i];
     }
   }
 }
@@ -63,21 +65,23 @@ __device__ inline void write_rows(
     const State& s,
     int heads,
     bool whole,
+    int free,  // the step of the warp's ring that no copy is on its way to
     const Queries& next) {
   __syncthreads();  // every warp has multiplied its last key, and every thread read the states of the row before
   next.store(shared);
-  gather_sums(shared, s);
+  gather_sums(shared, s, free);
 #pragma unroll
-  for (int tile = 0; tile < TILES; tile++) {
-    __syncthreads();  // m, l and the next queries are written; every thread has read the tile before
+  for (int tile = 0; tile < TILES; tile += 2) {
+    __syncthreads();  // m, l and the next queries are written; every thread has read the tiles before
     gather_output(shared, s, tile);
+    if (tile + 1 < TILES) gather_output(shared, s, tile + 1);
     __syncthreads();  // all warps' output is written before any thread adds it up
-    for (int i = threadIdx.x; i < min(8, heads - 8 * tile) * (D / 4); i += THREADS) {
+    for (int i = threadIdx.x; i < min(16, heads - 8 * tile) * (D / 4); i += THREADS) {
       const int h = i / (D / 4), d = i % (D / 4) * 4, place = (8 * tile + h) * D + d;
       const float2 state = over_warps(shared, 8 * tile + h);
       float4 sum = {};
       for (int w = 0; w < WARPS; w++) {
-        const float4 x = *reinterpret_cast<const float4*>(&shared.o[w][h][d]);
+        const float4 x = *reinterpret_cast<const float4*>(&shared.output(w)[h][d]);
         sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
       }
       if (whole) {
@@ -88,22 +92,39 @@ __device__ inline void write_rows(
       }
     }
   }
+  __syncthreads();  // every thread has left its part, and read the outputs before new copies take their place
+  clear_padding(shared.ring[threadIdx.x / 32][free]);
+}
+
+// PTX ISA 9.7.13.5: count up, and return what was there. Acquire and release are cumulative over barriers: what the
+// threads of a block left before the barrier that this one passed is seen by those behind the next barrier of a block
+// that sees the count.
+__device__ inline int count_up(int* counter) {
+  int before;
+  asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  return before;
 }
 
 // Return whether all `pieces` of a row have left their states, this block being the last; the counter is then 0 again.
+// The block has passed a barrier since it left its own.
 __device__ inline bool last_of_row(int* counter, int pieces, Shared& shared) {
-  __threadfence();  // what this thread left is seen by whoever sees the count
-  __syncthreads();  // so is what the others of the block left
   if (threadIdx.x == 0) {
-    shared.last = atomicAdd(counter, 1) == pieces - 1;
+    shared.last = count_up(counter) == pieces - 1;
     if (shared.last) *counter = 0;
   }
-  __syncthreads();  // the answer is written before any thread reads it
-  __threadfence();  // what others left before they counted is seen from here on
+  __syncthreads();  // the answer is written before any thread reads it; what other blocks left is seen from here on
   return shared.last;
 }
 
-// Merge the states that the pieces of a row left, and write its output; 4 columns of a head to a thread.
+// How many fours of columns of one head a thread merges: at most 8, and few enough that no thread is idle.
+__device__ constexpr int fours(int most) {
+  return most == 1 || (D / 4 % most == 0 && HEADS * (D / 4) / most >= THREADS) ? most : fours(most / 2);
+}
+constexpr int FOURS = fours(8);
+constexpr int SPREAD = D / 4 / FOURS;  // threads that share a head, and fours from one of a thread's to the next
+constexpr int PIECES = 32 / FOURS;  // states whose loads are under way before the first is waited for
+
+// Merge the states that the pieces of a row left, and write its output.
 template <class Route>
 __device__ void merge_row(
     element* __restrict__ o,  // (heads, D)
@@ -112,31 +133,36 @@ __device__ void merge_row(
     int heads,
     int first_slot,
     int pieces) {
-  for (int i = threadIdx.x; i < heads * (D / 4); i += THREADS) {
-    const int h = i / (D / 4), d = i % (D / 4) * 4;
+  for (int i = threadIdx.x; i < heads * SPREAD; i += THREADS) {
+    const int h = i / SPREAD, d = i % SPREAD * 4;
     float m = minus_infinity(), l = 0.0f;
-    float4 sum = {};
-    for (int first = 0; first < pieces; first += 8) {
-      float2 state[8];
-      float4 x[8];  // of eight pieces all loads are under way before the first is waited for
+    float4 sum[FOURS] = {};
+    for (int first = 0; first < pieces; first += PIECES) {
+      float2 state[PIECES];
+      float4 x[PIECES][FOURS];
 #pragma unroll
-      for (int n = 0; n < 8; n++) {
+      for (int n = 0; n < PIECES; n++) {
         const size_t row = static_cast<size_t>(Route::slot(first_slot, first + n)) * HEADS + h;
         const bool held = first + n < pieces;
+        const float4* const from = reinterpret_cast<const float4*>(part + row * D + d);
         state[n] = held ? __ldcg(ml + row) : float2{minus_infinity(), 0.0f};
-        x[n] = held ? __ldcg(reinterpret_cast<const float4*>(part + row * D + d)) : float4{};
+#pragma unroll
+        for (int f = 0; f < FOURS; f++) x[n][f] = held ? __ldcg(from + f * SPREAD) : float4{};
       }
 #pragma unroll
-      for (int n = 0; n < 8; n++) {
+      for (int n = 0; n < PIECES; n++) {
         const float m_new = fmaxf(m, state[n].x);
         const float before = exp2_approx(m - base(m_new)), now = exp2_approx(state[n].x - base(m_new));
         m = m_new;
         l = before * l + now * state[n].y;
-        sum = {before * sum.x + now * x[n].x, before * sum.y + now * x[n].y, before * sum.z + now * x[n].z,
-               before * sum.w + now * x[n].w};
+#pragma unroll
+        for (int f = 0; f < FOURS; f++)
+          sum[f] = {before * sum[f].x + now * x[n][f].x, before * sum[f].y + now * x[n][f].y,
+                    before * sum[f].z + now * x[n][f].z, before * sum[f].w + now * x[n][f].w};
       }
     }
-    write_four(o + h * D + d, sum, l);
+#pragma unroll
+    for (int f = 0; f < FOURS; f++) write_four(o + h * D + d + f * SPREAD * 4, sum[f], l);
   }
 }
 
@@ -155,11 +181,12 @@ __device__ void decode(
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   const auto row = [&](const Route& at) { return static_cast<size_t>(at.b) * store.G * R + Rows(at.row).head; };
   if (!route.more()) return;
+  Step(&ring)[STAGES] = shared.ring[threadIdx.x / 32];
   Copies<Store, Route> copies(store, route);
-  for (int n = 0; n < STAGES - 1; n++) copies.start(shared.ring[threadIdx.x / 32]);
-  clear_padding(shared);
+  for (int n = 0; n < STAGES - 1; n++) copies.start(ring);
+  for (Step& step : ring) clear_padding(step);
   Queries(q + row(route) * D, Rows(route.row).heads).store(shared);
-  __syncthreads();  // all queries and all padding are written before any warp multiplies them
+  __syncthreads();  // all queries are written before any warp multiplies them
   for (int stage = 0; route.more();) {
     State s;
     clear(s, route.length);
@@ -170,7 +197,7 @@ __device__ void decode(
     int* const counter = arrived + route.b * store.G * BLOCKS + route.row;
     route.advance();
     const Queries next(q + row(route) * D, route.more() ? Rows(route.row).heads : 0);
-    write_rows(out, ml + slot, part + slot * D, shared, s, heads, pieces == 1, next);
+    write_rows(out, ml + slot, part + slot * D, shared, s, heads, pieces == 1, copies.stage, next);
     if (pieces > 1 && last_of_row(counter, pieces, shared))
       merge_row<Route>(out, ml, part, heads, first_slot, pieces);
   }

@@ -21,7 +21,7 @@ __device__ inline int sum_up_to_lane(int x) {  // of the lanes 0 .. this one
 
 // A block's way through its run. Every warp walks for itself: they read the same lengths and need no barrier.
 struct Walk {
-  const int* __restrict__ lengths;  // (B,)
+  const int* __restrict__ lengths;  // (B,), or null
   int B, rows, most;  // sequences, rows of each, keys that it has room for
   int b, length;  // sequence, and its keys
   int row, tile, tiles;  // row of the sequence, its next tile, its tiles
@@ -37,7 +37,7 @@ struct Walk {
     if (left > 0) find();
   }
 
-  __device__ int keys_of(int b) const { return checked(lengths[b], most); }
+  __device__ int keys_of(int b) const { return ::keys_of(lengths, b, most); }
 
   // Go to tile `place` of the list: to the first sequence whose rows end behind it.
   __device__ void find() {
@@ -86,7 +86,7 @@ struct Walk {
 // Write the output of the sequences without keys, which are in no run; of a length that is wrong it is NaN.
 __device__ inline void write_empty(element* __restrict__ o, const int* __restrict__ lengths, int B, int H, int most) {
   for (int b = blockIdx.x; b < B; b += gridDim.x) {
-    const int length = checked(lengths[b], most);
+    const int length = keys_of(lengths, b, most);
     if (length > 0) continue;
     const element nothing = static_cast<element>(fresh_sum(length));
     for (int i = threadIdx.x; i < H * D; i += THREADS) o[static_cast<size_t>(b) * H * D + i] = nothing;

@@ -24,6 +24,11 @@ struct Cache {
 
   static constexpr bool MAY_LOSE = true;  // the table may lead out of the pool
 
+  template <int keys>
+  __device__ static constexpr bool in_row() {
+    return P % keys == 0;  // within a page
+  }
+
   template <int count, int stride>
   struct Found {
     static constexpr int PAGES = P % (count * stride) == 0 ? 1 : count;  // one where all are within a page

@@ -176,7 +176,7 @@ def group_constants(R, D, P, limit):
     """Return the constants of v7_async_ring and v8_stream_k.
 
     >>> group_constants(8, 64, 16, 227 * 1024)
-    {'D': 64, 'ITEM_BYTES': 2, 'R': 8, 'HEADS': 8, 'RESIDENT': 2, 'STAGES': 4, 'SHARED_BYTES': 83856, 'P': 16}
+    {'D': 64, 'ITEM_BYTES': 2, 'R': 8, 'HEADS': 8, 'RESIDENT': 2, 'STAGES': 2, 'SHARED_BYTES': 38304, 'P': 16}
     """
     return group_tile(R, D, limit) | {"P": P}
 

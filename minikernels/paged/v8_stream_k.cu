@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_stream_k(
     int max_pages,
     int pages,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
-  write_empty(o, lengths, B, G * R, max_pages * P);
   const Store store = {k_pages, v_pages, page_table, G, max_pages, pages};
   decode(q, o, ml, part, arrived, store, Walk(lengths, B, G * BLOCKS, max_pages * P), scale_log2e);
+  write_empty(o, lengths, B, G * R, max_pages * P);  // last, or its loads would be waited for first
 }

@@ -107,6 +107,14 @@ def test_any_number_of_runs_is_right(cp, blocks):
 
 
 @over("rung", RAW)
+@over("case", [(3, 8, 2, 300, 64), (70, 2, 1, 65, 64), (1, 8, 1, 5000, 128)], ids=str)
+def test_no_lengths_are_those_of_whole_sequences(cp, rung, case):
+    q, k, v, lengths = (cp.asarray(x) for x in made((*case, None), "float16"))
+    expected = gqa.decode(q, k, v, lengths=lengths, rung=rung)
+    cp.testing.assert_array_equal(gqa.decode(q, k, v, rung=rung), expected)
+
+
+@over("rung", RAW)
 @over("scale", [-0.3, 0.0, 2.0, 40.0])
 def test_any_scale_is_right(cp, rung, scale):
     arrays = made((2, 4, 2, 300, 64, (300, 170)), "float16" if rung in raw.MMA else "float32")
