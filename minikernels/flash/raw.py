@@ -184,10 +184,10 @@ def tile_v7_wgmma(D):
 
 
 def shared_v7_wgmma(tile):
-    """Return the bytes of a block's shared memory: Q, rings of K and V, the output with padded rows, barriers."""
+    """Return the bytes of a block's shared memory: two Q, rings of K and V, padded rows of output, items, barriers."""
     width, rows, stages = 64 * math.ceil(tile["D"] / 64), 64 * tile["CONSUMERS"], tile["STAGES"]
-    numbers = rows * width + 2 * stages * tile["BLOCK_S"] * width + rows * (width + 8)
-    return HALF * numbers + 8 + 8 * (2 + 4 * stages)
+    numbers = 2 * rows * width + 2 * stages * tile["BLOCK_S"] * width + rows * (width + 8)
+    return HALF * numbers + 2 * 12 + 8 * (4 + 4 * stages)
 
 
 def run(kernel, q, k, v, scale, block_t, threads, shared_bytes):

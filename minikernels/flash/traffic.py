@@ -230,11 +230,11 @@ def v7_wgmma(B, H, G, T, S, D, itemsize, causal):
     """Bytes alone: what the copy engine is asked for never passes the units that count requests and sectors.
 
     A tile of 128 query rows (192 at D=64) asks for its rows of q, and for K and V in tiles of 128 keys up to the last
-    one that it sees; of a box past the end of an array only what exists is read. L2 serves what heads read again. If
-    causal, every tile is taken from a counter by one atomic addition.
+    one that it sees, at least one; of a box past the end of an array only what exists is read. L2 serves what heads
+    read again. If causal, every tile is taken from a counter by one atomic addition.
     """
     block_t = 192 if D == 64 else 128
-    reached = visits(keys_of_tiles(T, S, causal, block_t), 128)
+    reached = np.maximum(1, visits(keys_of_tiles(T, S, causal, block_t), 128))
     keys = np.minimum(reached * 128, S)
     loads = B * H * (T + 2 * int(keys.sum())) * D * itemsize
     traffic = Traffic(load_bytes=loads, store_bytes=outputs(B, H, T, D, itemsize))

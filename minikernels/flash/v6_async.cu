@@ -8,6 +8,12 @@
 #include "mma_rows.cuh"
 
 constexpr int STAGE = 2 * BLOCK_S * ROW;  // K and V of a tile
+constexpr int AT_ONCE = 4;  // 8-key tiles: maxima of these are looked for while the next ones are multiplied
+
+// What a thread knows of the warp's rows: their outputs, running maxima, and its share of their running sums.
+struct Sums {
+  float o[MTILES][DTILES][4], m[MTILES][2], l[MTILES][2];
+};
 
 // Start copying `rows` rows to shared memory. Rows from there up to COUNT become 0: 0 * V must not be NaN.
 template <int COUNT>
@@ -96,18 +102,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) v6_async(
   const int tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const int block_row = tile * BLOCK_T, first_row = block_row + warp * 16 * MTILES;
   const size_t head = static_cast<size_t>(blockIdx.z) * H + blockIdx.y;  // of q, o and lse: [b, h]
-  const size_t group = static_cast<size_t>(blockIdx.z) * G + blockIdx.y / (H / G);  // of k and v: [b, g]
+  const unsigned group = blockIdx.z * G + blockIdx.y / (H / G);  // of k and v: [b, g]
   const int tile_seen = keys_seen(min(block_row + BLOCK_T, T) - 1, T, S);  // keys that any row of the tile sees
 
-  k += group * S * D;  // [b, g, 0, 0]
-  v += group * S * D;
+  k += static_cast<size_t>(group) * S * D;  // [b, g, 0, 0]
+  v += static_cast<size_t>(group) * S * D;
   copy_tile<BLOCK_T>(smem, q + (head * T + block_row) * D, min(BLOCK_T, T - block_row));
   clear_padding(smem, BLOCK_T + 4 * BLOCK_S);  // of Q and both stages, which follow each other
   if (tile_seen > 0) copy_stage(stages, k, v, 0, S);
   cp_async_commit();
 
-  float o_reg[MTILES][DTILES][4] = {}, m[MTILES][2], l[MTILES][2] = {};
-  for (auto& rows : m)
+  Sums sums = {};
+  for (auto& rows : sums.m)
     for (float& cell : rows) cell = minus_infinity();
 
   for (int first = 0, stage = 0; first < tile_seen; first += BLOCK_S, stage ^= 1) {
@@ -118,12 +124,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) v6_async(
     cp_async_commit();
 
     float score[MTILES][NTILES][4] = {};
-    multiply_keys<WIDTH, ROW>(score, q_smem, k_smem, lane);
+    multiply_keys<WIDTH, ROW, AT_ONCE>(score, q_smem, k_smem, lane);
     if (first + BLOCK_S > keys_seen(first_row, T, S)) hide(score, first_row, first, T, S, lane);
     for (int i = 0; i < MTILES; i++)
       for (int half = 0; half < 2; half++)
-        absorb_row(score[i], o_reg[i], m[i][half], l[i][half], scale_log2e, half);
-    add_values<ROW>(o_reg, score, k_smem + BLOCK_S * ROW, lane);
+        absorb_row(score[i], sums.o[i], sums.m[i][half], sums.l[i][half], scale_log2e, half);
+    add_values<ROW>(sums.o, score, k_smem + BLOCK_S * ROW, lane);
   }
   cp_async_wait<0>();
   __syncthreads();  // Q is loaded, even where no key was seen, and read before its place is overwritten
@@ -131,12 +137,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) v6_async(
   float factor[MTILES][2];
   for (int i = 0; i < MTILES; i++)
     for (int half = 0; half < 2; half++) {
-      const float sum = quad_sum(l[i][half]);
+      const float sum = quad_sum(sums.l[i][half]);
       const int t = first_row + 16 * i + 8 * half + lane / 4;
       factor[i][half] = sum == 0.0f ? 0.0f : 1.0f / sum;
       if (t < T && lane % 4 == 0)
-        lse[head * T + t] = sum == 0.0f ? minus_infinity() : m[i][half] * scale_log2e * LN2 + logf(sum);
+        lse[head * T + t] = sum == 0.0f ? minus_infinity() : sums.m[i][half] * scale_log2e * LN2 + logf(sum);
     }
   const int rows = min(16 * MTILES, T - first_row);  // 0 or fewer where the warp stands past the last row
-  store_rows(o + (head * T + first_row) * D, o_reg, factor, q_smem, rows, lane);
+  store_rows(o + (head * T + first_row) * D, sums.o, factor, q_smem, rows, lane);
 }

@@ -154,7 +154,11 @@ __device__ inline void wgmma_wait() {
 template <int N>
 __device__ inline void pinned(float (&r)[N]) {
 #pragma unroll
-  for (float& cell : r) asm volatile("" : "+f"(cell)::"memory");
+  for (int i = 0; i < N; i++) asm volatile("" : "+f"(r[i])::"memory");
 }
+
+// PTX ISA 9.7.19.3: an event for profilers, and otherwise nothing; but the compiler moves no arithmetic across it. Else
+// it moves a wait for products in front of all arithmetic that does not need them, also what was to run beside them.
+__device__ inline void in_order() { asm volatile("pmevent 0;" ::: "memory"); }
 
 #include "launch/wgmma.cuh"

@@ -8,8 +8,10 @@
 
 #include "launch/mma.cuh"
 
-// score += Q K^T: the warp's rows against all keys of a tile, over COLUMNS columns, a multiple of 16.
-template <int COLUMNS, int STRIDE, int ROW_TILES, int KEY_TILES>
+// score += Q K^T: the warp's rows against all keys of a tile, over COLUMNS columns, a multiple of 16. AT_ONCE 8-key
+// tiles, an even number, are finished before the next are begun: Q is read again for those, but what needs the first
+// scores may run beside the products of the last.
+template <int COLUMNS, int STRIDE, int AT_ONCE = 1024, int ROW_TILES, int KEY_TILES>
 __device__ void multiply_keys(
     float (&score)[ROW_TILES][KEY_TILES][4],
     const __half* q_smem,  // (16 * ROW_TILES, STRIDE), the warp's rows
@@ -19,19 +21,21 @@ __device__ void multiply_keys(
   const __half* q_lane = q_smem + lane % 16 * STRIDE + lane / 16 * 8;
   const __half* k_lane = k_smem + (lane / 16 * 8 + lane % 8) * STRIDE + lane / 8 % 2 * 8;
 #pragma unroll
-  for (int d = 0; d < COLUMNS; d += 16) {
-    unsigned q[ROW_TILES][4];
-    for (int i = 0; i < ROW_TILES; i++) ldmatrix_x4(q[i], q_lane + 16 * i * STRIDE + d);
+  for (int first = 0; first < KEY_TILES; first += AT_ONCE)
 #pragma unroll
-    for (int n = 0; n < KEY_TILES; n += 2) {
-      unsigned k[4];
-      ldmatrix_x4(k, k_lane + n * 8 * STRIDE + d);
-      for (int i = 0; i < ROW_TILES; i++) {
-        mma_m16n8k16(score[i][n], q[i], k[0], k[1]);
-        mma_m16n8k16(score[i][n + 1], q[i], k[2], k[3]);
+    for (int d = 0; d < COLUMNS; d += 16) {
+      unsigned q[ROW_TILES][4];
+      for (int i = 0; i < ROW_TILES; i++) ldmatrix_x4(q[i], q_lane + 16 * i * STRIDE + d);
+#pragma unroll
+      for (int n = first; n < KEY_TILES && n < first + AT_ONCE; n += 2) {
+        unsigned k[4];
+        ldmatrix_x4(k, k_lane + n * 8 * STRIDE + d);
+        for (int i = 0; i < ROW_TILES; i++) {
+          mma_m16n8k16(score[i][n], q[i], k[0], k[1]);
+          mma_m16n8k16(score[i][n + 1], q[i], k[2], k[3]);
+        }
       }
     }
-  }
 }
 
 // o += P V, P taken from the registers in which the scores were computed.
