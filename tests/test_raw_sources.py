@@ -63,6 +63,8 @@ BUILDS += [("flash/v4_mma_backward.cu", flash_backward.tile_v4_mma(D, limit) | {
                (128, False, "sm_80", 163 * 1024), (128, True, "sm_89", CONSUMER_LIMIT)]]
 BUILDS += [("flash/v5_wgmma_backward.cu", flash_backward.tile_v5_wgmma(D) | {"CAUSAL": causal}, "sm_90a")
            for D, causal in [(64, False), (40, True), (128, True), (128, False)]]
+BUILDS += [("flash/v6_roles_backward.cu", flash_backward.tile_v5_wgmma(D) | {"CAUSAL": causal}, "sm_90a")
+           for D, causal in [(64, False), (64, True), (40, True)]]
 BUILDS += [(f"gqa/{file}.cu", gqa.constants(R, D, itemsize), architecture)
            for file in ("v4_wide_loads", "v5_split_kv", "v6_stream_k")
            for R, D, itemsize, architecture in [

@@ -29,6 +29,7 @@ BACKWARD = Ladder("flash", {
     "v3_split_rows": "numba_cuda.launch_backward_v3_split_rows",
     "v4_mma": "raw_backward.launch_v4_mma",
     "v5_wgmma": "raw_backward.launch_v5_wgmma",
+    "v6_roles": "raw_backward.launch_v6_roles",
 })
 RAW_NEEDS = {  # fastest first: least compute capability
     "v7_wgmma": (9, 0), "v6_async": (8, 0), "v5_mma": (8, 0), "v4_register_tiles": (8, 0),

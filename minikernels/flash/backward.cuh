@@ -25,6 +25,9 @@ __device__ int place(int row, int column) {
 // Does query t see key s? Bottom right aligned.
 __device__ bool sees(int t, int s, int T, int S) { return s < S && (!CAUSAL || s <= t + S - T); }
 
+// The first tile of queries that sees any key from `key` on.
+__device__ int first_tile(int key, int T, int S) { return CAUSAL ? max(0, key + T - S) / BLOCK_T : 0; }
+
 // PTX ISA 9.7.13.7: add four neighbours in HBM; 16 bytes at once since compute capability 9.0.
 __device__ void add_in_hbm(float* to, const float* x) {
 #if __CUDA_ARCH__ >= 900
@@ -46,14 +49,17 @@ __device__ void copy_tile(
     const __half* __restrict__ source,  // (rows, D)
     int rows) {
   constexpr int CHUNKS = D / 8, STEPS = (COUNT * CHUNKS + THREADS - 1) / THREADS;
+  constexpr bool EVEN = THREADS % (8 * CHUNKS) == 0;  // steps of whole groups of 8 rows leave the swizzle as it is
   int thread = threadIdx.x;
   forget(thread);
 #pragma unroll
   for (int n = 0; n < STEPS; n++) {
-    const int i = n * THREADS + thread, row = i / CHUNKS, column = i % CHUNKS * 8;
-    const bool there = row < rows;
+    const int i = (EVEN ? 0 : n * THREADS) + thread;
+    const int further = EVEN ? n * (THREADS / CHUNKS) : 0;  // rows: a constant, so no address is computed
+    const int row = i / CHUNKS, column = i % CHUNKS * 8;
     if (COUNT * CHUNKS % THREADS == 0 || row < COUNT)
-      cp_async_16(tile + place<COUNT>(row, column), source + (there ? row * D + column : 0), there ? 16 : 0);
+      cp_async_16(tile + place<COUNT>(row, column) + further * 64, source + row * D + column + further * D,
+                  row + further < rows ? 16 : 0);
   }
 }
 
@@ -64,6 +70,69 @@ __device__ void clear_padding(__half* tile) {  // (PANELS, COUNT, 64), swizzled
     for (int column = D; column < PITCH; column += 8)
       *reinterpret_cast<uint4*>(tile + place<COUNT>(row, column)) = {};
 }
+
+// ---- what a warp does with the scores of 16 keys, a row a key, against 2 N queries: a lane holds N cells as products
+// leave them, cells 4 n to 4 n + 3 being queries 8 n + lane % 4 * 2 and the next of keys lane / 4 and lane / 4 + 8.
+
+// s = exp2(s * scale_log2e - lse2).
+template <int N>
+__device__ void to_weights(
+    float (&s)[N],
+    const float4* stats,  // (N): lse2 and -delta of two queries
+    float scale_log2e,
+    int lane) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const float4 two = stats[i / 4 * 4 + lane % 4];
+    s[i] = exp2_approx(s[i] * scale_log2e - (i % 2 ? two.z : two.x));
+  }
+}
+
+// Weights of keys that a query does not see are 0.
+template <int N>
+__device__ void mask_weights(
+    float (&p)[N],
+    int first_t,  // of the queries
+    int first_s,  // of the 16 keys
+    int T,
+    int S,
+    int lane) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const int t = first_t + i / 4 * 8 + lane % 4 * 2 + i % 2, s = first_s + i / 2 % 2 * 8 + lane / 4;
+    if (!sees(t, s, T, S)) p[i] = 0.0f;
+  }
+}
+
+// Two neighbouring 8-query tiles, rounded to float16, are one left operand, without any exchange between lanes.
+template <int N>
+__device__ void to_operand(unsigned (&a)[N / 8][4], const float (&c)[N]) {
+#pragma unroll
+  for (int i = 0; i < N / 2; i++) a[i / 4][i % 4] = pack(c[2 * i], c[2 * i + 1]);
+}
+
+// Write 16 rows of dk or dv, 16 bytes a lane, by way of the same rows of K or V, which no one needs any more.
+template <int COUNT, int N>
+__device__ void store_rows(
+    __half* __restrict__ out,  // (S, D), from the block's first key on
+    const float (&c)[N],
+    float factor,
+    __half* smem,  // (PANELS, COUNT, 64), swizzled
+    int row,  // the first of the 16 in the block
+    int rows,  // of the block that exist
+    int lane) {
+#pragma unroll
+  for (int i = 0; i < N / 2; i++)
+    *reinterpret_cast<unsigned*>(smem + place<COUNT>(row + i % 2 * 8 + lane / 4, i / 2 * 8) + lane % 4 * 2) =
+        pack(c[2 * i] * factor, c[2 * i + 1] * factor);
+  __syncwarp();  // the rows are whole before another lane copies them
+  constexpr int CHUNKS = D / 8;
+  for (int i = lane; i < 16 * CHUNKS && row + i / CHUNKS < rows; i += 32)
+    reinterpret_cast<uint4*>(out + row * D)[i] =
+        *reinterpret_cast<const uint4*>(smem + place<COUNT>(row + i / CHUNKS, i % CHUNKS * 8));
+}
+
+// ---- the two small kernels.
 
 // Before: stats and a dq_sum of zeros, for 16 rows a block, 8 lanes a row. Rows past the last one get stats of 0.
 extern "C" __global__ void __launch_bounds__(SMALL) backward_delta(

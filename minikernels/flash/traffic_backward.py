@@ -90,17 +90,28 @@ def v4_mma(B, H, G, T, S, D, itemsize, causal):
     queries adds a whole padded tile of dq, 512 bytes a request (compute capability 9.0; four requests before), for
     every tile of keys that it sees.
     """
-    return tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t=64, warp_keys=32 if D <= 64 else 16)
+    return tensor_cores(B, H, G, T, S, D, itemsize, causal, 64, warp_keys=16, barriers=(2, 1))
 
 
 @nothing_if_empty
 def v5_wgmma(B, H, G, T, S, D, itemsize, causal):
-    """As v4_mma, with tiles of 128 queries where D is at most 64."""
-    return tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t=128 if D <= 64 else 64, warp_keys=16)
+    """As v4_mma, with tiles of 128 queries where D is at most 64; what the copy engine fetches counts bytes alone."""
+    block_t = 128 if D <= 64 else 64
+    return tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t, warp_keys=16, barriers=(1, 3), engine=True)
 
 
-def tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t, warp_keys, block_s=128):
-    """Return the traffic of a block of `block_s` keys that walks tiles of `block_t` queries; D is a multiple of 8."""
+@nothing_if_empty
+def v6_roles(B, H, G, T, S, D, itemsize, causal):
+    """As v5_wgmma; warpgroups wait for each other at mbarriers, and at two barriers a block."""
+    return tensor_cores(B, H, G, T, S, D, itemsize, causal, 128, warp_keys=16, barriers=(0, 2), engine=True)
+
+
+def tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t, warp_keys, barriers, block_s=128, engine=False):
+    """Return the traffic of a block of `block_s` keys that walks tiles of `block_t` queries; D is a multiple of 8.
+
+    `warp_keys` rows of dk and dv are stored at a time; `barriers` are those of a tile of queries and of a block; with
+    `engine` the copy engine fetches the tiles, past the units that count requests and sectors.
+    """
     eights, wide = D // 8, 8 * itemsize  # 16-byte loads of a row
     padded, tiles = -(-T // block_t) * block_t, range(0, T, block_t)
     starts = first_rows(T, S, causal, block_t, block_s)
@@ -118,13 +129,15 @@ def tensor_cores(B, H, G, T, S, D, itemsize, causal, block_t, warp_keys, block_s
     stats = run(0, block_t // 2, 4 * FLOAT).times(sum(times))
     loads = heads(B * G, S * D * itemsize, lambda first: once(first, S, block_s)).times(2)
     loads += heads(B * H, T * D * itemsize, walk).times(2) + stats.times(B * H)
+    if engine:
+        loads = Access(0, 0, loads.bytes)
     stores = heads(B * G, S * D * itemsize, lambda first: once(first, S, warp_keys)).times(2)
     sums = 16 * -(-D // 16) * FLOAT  # bytes of a padded row of dq_sum
     traffic = delta_and_zeros(B, H, T, D, itemsize, padded, sums) + loads.loads() + stores.stores()
     traffic += rounded_sums(B, H, T, D, itemsize)
     traffic.atomic_bytes = B * H * sum(times) * block_t * sums
     traffic.atomic_requests, traffic.atomic_sectors = traffic.atomic_bytes // 512, traffic.atomic_bytes // SECTOR
-    traffic.barriers = B * H * 2 * sum(times) + B * G * -(-S // block_s)
+    traffic.barriers = B * H * barriers[0] * sum(times) + B * G * barriers[1] * -(-S // block_s)
     return traffic
 
 

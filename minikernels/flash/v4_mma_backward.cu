@@ -23,25 +23,48 @@ static_assert(BLOCK_T % 64 == 0 && BLOCK_T % CHUNK == 0 && CHUNK % 16 == 0, "who
 static_assert(BLOCK_T / 2 <= THREADS, "a thread fetches the stats of two queries");
 static_assert(WARPS % 2 == 0 && COLUMNS * (WARPS / 2) == PITCH && COLUMNS % (16 * PAIRS) == 0, "even shares of dq");
 
+// What a lane adds to the start of a swizzled tile, in bytes. Rows are 128 bytes; 16 bytes of row r stand (r % 8) * 16
+// further on, by exclusive or, so that another column of the same row is one exclusive or away: `beside`.
+struct Lane {
+  int id;
+  int left;  // of ldmatrix: 16 rows of 16 columns as a left operand or, transposed, as two right ones
+  int right;  // 16 rows of 16 columns as two right operands or, transposed, as a left one
+  int cell;  // of the accumulators: row id / 4, columns 2 * (id % 4) and the next
+  __device__ explicit Lane(int id)
+      : id(id), left(id % 16 * 128 + (id / 16 * 16 ^ id % 8 * 16)),
+        right((id / 16 * 8 + id % 8) * 128 + (id / 8 % 2 * 16 ^ id % 8 * 16)), cell(id / 4 * 144 + id % 4 * 4) {}
+};
+
+// Where the lane's part stands in the columns from `column` on, a multiple of 8, of a tile (panels, COUNT, 64).
+template <int COUNT>
+__device__ __half* beside(__half* tile, int lane_bytes, int column) {
+  return reinterpret_cast<__half*>(reinterpret_cast<char*>(tile) + (lane_bytes ^ column % 64 * 2)) +
+         column / 64 * COUNT * 64;
+}
+
+// One of the 16 x 8 tiles side by side that a warp holds.
+template <int N>
+__device__ float (&nth(float (&c)[N], int n))[4] { return reinterpret_cast<float (&)[4]>(c[4 * n]); }
+
 // c += a b^T: the warp's keys, rows of a, against CHUNK queries, rows of b.
 __device__ void multiply_rows(
-    float (&c)[MTILES][NTILES][4],
-    const __half* a,  // the warp's rows of (PANELS, BLOCK_S, 64)
-    const __half* b,  // the chunk's rows of (PANELS, BLOCK_T, 64)
-    int lane) {
+    float (&c)[MTILES][4 * NTILES],
+    __half* a,  // the warp's rows of (PANELS, BLOCK_S, 64)
+    __half* b,  // the chunk's rows of (PANELS, BLOCK_T, 64)
+    const Lane& lane) {
 #pragma unroll
   for (int d = 0; d < 8 * DTILES; d += 16) {
     unsigned x[MTILES][4];
 #pragma unroll
-    for (int i = 0; i < MTILES; i++) ldmatrix_x4(x[i], a + place<BLOCK_S>(16 * i + lane % 16, d + lane / 16 * 8));
+    for (int i = 0; i < MTILES; i++) ldmatrix_x4(x[i], beside<BLOCK_S>(a + 16 * i * 64, lane.left, d));
 #pragma unroll
     for (int n = 0; n < NTILES; n += 2) {
       unsigned y[4];
-      ldmatrix_x4(y, b + place<BLOCK_T>(8 * n + lane / 16 * 8 + lane % 8, d + lane / 8 % 2 * 8));
+      ldmatrix_x4(y, beside<BLOCK_T>(b + 8 * n * 64, lane.right, d));
 #pragma unroll
       for (int i = 0; i < MTILES; i++) {
-        mma_m16n8k16(c[i][n], x[i], y[0], y[1]);
-        mma_m16n8k16(c[i][n + 1], x[i], y[2], y[3]);
+        mma_m16n8k16(nth(c[i], n), x[i], y[0], y[1]);
+        mma_m16n8k16(nth(c[i], n + 1), x[i], y[2], y[3]);
       }
     }
   }
@@ -49,83 +72,41 @@ __device__ void multiply_rows(
 
 // c += a b: a, the warp's keys against CHUNK queries, from the registers in which it was computed.
 __device__ void add_product(
-    float (&c)[MTILES][DTILES][4],
+    float (&c)[MTILES][4 * DTILES],
     const unsigned (&a)[MTILES][NTILES / 2][4],
-    const __half* b,  // the chunk's rows of (PANELS, BLOCK_T, 64)
-    int lane) {
+    __half* b,  // the chunk's rows of (PANELS, BLOCK_T, 64)
+    const Lane& lane) {
 #pragma unroll
   for (int n = 0; n < NTILES / 2; n++)
 #pragma unroll
     for (int d = 0; d < DTILES; d += 2) {
       unsigned y[4];
-      ldmatrix_x4_trans(y, b + place<BLOCK_T>(16 * n + lane % 16, 8 * d + lane / 16 * 8));
+      ldmatrix_x4_trans(y, beside<BLOCK_T>(b + 16 * n * 64, lane.left, 8 * d));
 #pragma unroll
       for (int i = 0; i < MTILES; i++) {
-        mma_m16n8k16(c[i][d], a[i][n], y[0], y[1]);
-        mma_m16n8k16(c[i][d + 1], a[i][n], y[2], y[3]);
+        mma_m16n8k16(nth(c[i], d), a[i][n], y[0], y[1]);
+        mma_m16n8k16(nth(c[i], d + 1), a[i][n], y[2], y[3]);
       }
     }
 }
 
-// Two neighbouring 8-query tiles, rounded to float16, are one left operand, without any exchange between lanes.
-__device__ void to_operand(unsigned (&a)[MTILES][NTILES / 2][4], const float (&c)[MTILES][NTILES][4]) {
+__device__ void to_operands(unsigned (&a)[MTILES][NTILES / 2][4], const float (&c)[MTILES][4 * NTILES]) {
 #pragma unroll
-  for (int i = 0; i < MTILES; i++)
-#pragma unroll
-    for (int n = 0; n < NTILES; n++)
-#pragma unroll
-      for (int half = 0; half < 2; half++)
-        a[i][n / 2][n % 2 * 2 + half] = pack(c[i][n][2 * half], c[i][n][2 * half + 1]);
-}
-
-// s = exp2(s * scale_log2e - lse2).
-__device__ void to_weights(
-    float (&s)[MTILES][NTILES][4],
-    const float4* stats,  // (CHUNK / 2): lse2 and -delta of two queries
-    float scale_log2e,
-    int lane) {
-#pragma unroll
-  for (int n = 0; n < NTILES; n++) {
-    const float4 two = stats[4 * n + lane % 4];
-#pragma unroll
-    for (int i = 0; i < MTILES; i++)
-#pragma unroll
-      for (int e = 0; e < 4; e++)
-        s[i][n][e] = exp2_approx(s[i][n][e] * scale_log2e - (e % 2 ? two.z : two.x));
-  }
-}
-
-// Weights of keys that a query does not see are 0.
-__device__ void mask_weights(
-    float (&p)[MTILES][NTILES][4],
-    int first_t,  // of the chunk
-    int first_s,  // of the warp
-    int T,
-    int S,
-    int lane) {
-#pragma unroll
-  for (int i = 0; i < MTILES; i++)
-#pragma unroll
-    for (int n = 0; n < NTILES; n++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        const int t = first_t + 8 * n + lane % 4 * 2 + e % 2, s = first_s + 16 * i + e / 2 * 8 + lane / 4;
-        if (!sees(t, s, T, S)) p[i][n][e] = 0.0f;
-      }
+  for (int i = 0; i < MTILES; i++) to_operand(a[i], c[i]);
 }
 
 // The sums of dP start at -delta: dP - delta costs nothing.
 __device__ void start_at_minus_delta(
-    float (&dp)[MTILES][NTILES][4],
+    float (&dp)[MTILES][4 * NTILES],
     const float4* stats,  // (CHUNK / 2): lse2 and -delta of two queries
-    int lane) {
+    const Lane& lane) {
 #pragma unroll
   for (int n = 0; n < NTILES; n++) {
-    const float4 two = stats[4 * n + lane % 4];
+    const float4 two = stats[4 * n + lane.id % 4];
 #pragma unroll
     for (int i = 0; i < MTILES; i++)
 #pragma unroll
-      for (int e = 0; e < 4; e++) dp[i][n][e] = e % 2 ? two.w : two.y;
+      for (int e = 0; e < 4; e++) dp[i][4 * n + e] = e % 2 ? two.w : two.y;
   }
 }
 
@@ -135,7 +116,7 @@ __device__ void share(
     const unsigned (&a)[MTILES][NTILES / 2][4],
     int row,  // of the warp
     int column,  // of the chunk
-    int lane) {
+    const Lane& lane) {
 #pragma unroll
   for (int i = 0; i < MTILES; i++)
 #pragma unroll
@@ -143,30 +124,29 @@ __device__ void share(
 #pragma unroll
       for (int half = 0; half < 2; half++)
         *reinterpret_cast<unsigned*>(
-            ds_smem + place<BLOCK_S>(row + 16 * i + 8 * half + lane / 4, column + 8 * n) + lane % 4 * 2) =
+            beside<BLOCK_S>(ds_smem + (row + 16 * i + 8 * half) * 64, lane.cell, column + 8 * n)) =
             a[i][n / 2][n % 2 * 2 + half];
 }
 
 // Add dS K of one tile of queries to dq_sum: 16 * QTILES rows and 16 * PAIRS columns of it.
 __device__ void add_queries(
     float* __restrict__ dq_sum,  // (BLOCK_T / 16, DTILES, 32, 4), in the order of mma's accumulators
-    const __half* ds_smem,  // (BLOCK_T / 64, BLOCK_S, 64)
-    const __half* k_smem,  // (PANELS, BLOCK_S, 64)
+    __half* ds_smem,  // (BLOCK_T / 64, BLOCK_S, 64)
+    __half* k_smem,  // (PANELS, BLOCK_S, 64)
     int first_tile,  // of 16 rows
     int first_column,
-    int lane) {
+    const Lane& lane) {
   float c[QTILES][2 * PAIRS][4] = {};
 #pragma unroll 4
   for (int s = 0; s < BLOCK_S; s += 16) {
     unsigned x[QTILES][4];
 #pragma unroll
     for (int i = 0; i < QTILES; i++)
-      ldmatrix_x4_trans(x[i], ds_smem + place<BLOCK_S>(s + lane / 16 * 8 + lane % 8,
-                                                       16 * (first_tile + i) + lane / 8 % 2 * 8));
+      ldmatrix_x4_trans(x[i], beside<BLOCK_S>(ds_smem + s * 64, lane.right, 16 * (first_tile + i)));
 #pragma unroll
     for (int j = 0; j < PAIRS; j++) {
       unsigned y[4];
-      ldmatrix_x4_trans(y, k_smem + place<BLOCK_S>(s + lane % 16, first_column + 16 * j + lane / 16 * 8));
+      ldmatrix_x4_trans(y, beside<BLOCK_S>(k_smem + s * 64, lane.left, first_column + 16 * j));
 #pragma unroll
       for (int i = 0; i < QTILES; i++) {
         mma_m16n8k16(c[i][2 * j], x[i], y[0], y[1]);
@@ -180,31 +160,8 @@ __device__ void add_queries(
     for (int j = 0; j < 2 * PAIRS; j++) {
       const int d_tile = first_column / 8 + j;  // columns past DTILES were multiplied from whatever stood there
       if (8 * DTILES == PITCH || d_tile < DTILES)
-        add_in_hbm(dq_sum + (((first_tile + i) * DTILES + d_tile) * 32 + lane) * 4, c[i][j]);
+        add_in_hbm(dq_sum + (((first_tile + i) * DTILES + d_tile) * 32 + lane.id) * 4, c[i][j]);
     }
-}
-
-// Write the warp's rows of dk or dv, 16 bytes a lane, by way of its own rows of K or V, which no one needs any more.
-__device__ void store_rows(
-    __half* __restrict__ out,  // (rows, D)
-    const float (&c)[MTILES][DTILES][4],
-    float factor,
-    __half* smem,  // the warp's rows of (PANELS, BLOCK_S, 64)
-    int rows,  // 0 or fewer where the warp stands past the last key
-    int lane) {
-#pragma unroll
-  for (int i = 0; i < MTILES; i++)
-#pragma unroll
-    for (int d = 0; d < DTILES; d++)
-#pragma unroll
-      for (int half = 0; half < 2; half++)
-        *reinterpret_cast<unsigned*>(smem + place<BLOCK_S>(16 * i + 8 * half + lane / 4, 8 * d) + lane % 4 * 2) =
-            pack(c[i][d][2 * half] * factor, c[i][d][2 * half + 1] * factor);
-  __syncwarp();  // the rows are whole before another lane copies them
-  constexpr int CHUNKS = D / 8;
-  for (int i = lane; i < 16 * MTILES * CHUNKS && i < rows * CHUNKS; i += 32)
-    reinterpret_cast<uint4*>(out)[i] =
-        *reinterpret_cast<const uint4*>(smem + place<BLOCK_S>(i / CHUNKS, i % CHUNKS * 8));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(
@@ -216,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(
     float* __restrict__ dq_sum,  // (B, H, T rounded up to BLOCK_T / 16, DTILES, 32, 4)
     __half* __restrict__ dk,  // (B, G, S, D)
     __half* __restrict__ dv,  // (B, G, S, D)
-    int H,
+    int heads,  // query heads of a key/value head, H / G
     int G,
     int T,
     int S,
@@ -230,14 +187,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(
   __half* ds_smem = do_smem + 2 * BLOCK_T * PITCH;  // (BLOCK_T / 64, BLOCK_S, 64)
   float4* stats_smem = reinterpret_cast<float4*>(ds_smem + BLOCK_S * BLOCK_T);  // 2 times (BLOCK_T / 2)
 
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  Lane lane(threadIdx.x % 32);
+  const int warp = threadIdx.x / 32;
   const int warp_row = warp * 16 * MTILES;
-  const int block_key = blockIdx.x * BLOCK_S, share_of = H / G;
+  const int block_key = blockIdx.x * BLOCK_S;
   const int group = blockIdx.z * G + blockIdx.y;  // of k, v, dk and dv: [b, g]
   const int tiles = (T + BLOCK_T - 1) / BLOCK_T;
-  const int first_tile = CAUSAL ? max(0, block_key + T - S) / BLOCK_T : 0;  // the first that sees any of the keys
-  int head = group * share_of, tile = first_tile;  // [b, h], the first of the group's
-  const int end = head + share_of;
+  int head = group * heads, tile = first_tile(block_key, T, S);  // [b, h], the first of the group's
 
   const auto fetch = [&](int head, int tile, int stage) {  // q, do and stats of one tile of queries
     const size_t row = static_cast<size_t>(head) * T + tile * BLOCK_T;
@@ -255,40 +211,42 @@ extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(
   if (tile < tiles) fetch(head, tile, 0);
   cp_async_commit();
 
-  float dk_reg[MTILES][DTILES][4] = {}, dv_reg[MTILES][DTILES][4] = {};
-  for (int stage = 0; head < end && tile < tiles; stage ^= 1) {
+  float dk_reg[MTILES][4 * DTILES] = {}, dv_reg[MTILES][4 * DTILES] = {};
+  for (int stage = 0; head < (group + 1) * heads && tile < tiles; stage ^= 1) {
     const bool last = tile + 1 == tiles;
-    const int next_head = head + last, next_tile = last ? first_tile : tile + 1, first = tile * BLOCK_T;
-    const bool masked = block_key + BLOCK_S > S || (CAUSAL && !sees(first, block_key + BLOCK_S - 1, T, S));
+    const int next_head = head + last, next_tile = last ? first_tile(block_key, T, S) : tile + 1;
+    const int first = tile * BLOCK_T;
     cp_async_wait<0>();
     __syncthreads();  // the tile has arrived for all warps, which are done with dS and with the stage fetched into next
-    if (next_head < end) fetch(next_head, next_tile, stage ^ 1);
+    if (next_head < (group + 1) * heads) fetch(next_head, next_tile, stage ^ 1);
     cp_async_commit();
 
 #pragma unroll 1
     for (int chunk = 0; chunk < BLOCK_T; chunk += CHUNK) {
-      if (D > 64) forget(lane);
-      const __half* q_chunk = q_smem + stage * BLOCK_T * PITCH + chunk * 64;
-      const __half* do_chunk = do_smem + stage * BLOCK_T * PITCH + chunk * 64;
+      if (D > 64) forget(lane.left), forget(lane.right);
+      __half* q_chunk = q_smem + stage * BLOCK_T * PITCH + chunk * 64;
+      __half* do_chunk = do_smem + stage * BLOCK_T * PITCH + chunk * 64;
       const float4* stats_chunk = stats_smem + (stage * BLOCK_T + chunk) / 2;
-      float p[MTILES][NTILES][4] = {}, ds[MTILES][NTILES][4];
+      float p[MTILES][4 * NTILES] = {}, ds[MTILES][4 * NTILES];
       unsigned left[MTILES][NTILES / 2][4];
       multiply_rows(p, k_smem + warp_row * 64, q_chunk, lane);
-      to_weights(p, stats_chunk, scale_log2e, lane);
-      if (masked) mask_weights(p, first + chunk, block_key + warp_row, T, S, lane);
+      const bool masked = block_key + BLOCK_S > S || (CAUSAL && !sees(first, block_key + BLOCK_S - 1, T, S));
+#pragma unroll
+      for (int i = 0; i < MTILES; i++) {
+        to_weights(p[i], stats_chunk, scale_log2e, lane.id);
+        if (masked) mask_weights(p[i], first + chunk, block_key + warp_row + 16 * i, T, S, lane.id);
+      }
       start_at_minus_delta(ds, stats_chunk, lane);
       multiply_rows(ds, v_smem + warp_row * 64, do_chunk, lane);
-      to_operand(left, p);
+      to_operands(left, p);
       add_product(dv_reg, left, do_chunk, lane);
       for (int i = 0; i < MTILES; i++)
-        for (int n = 0; n < NTILES; n++)
-          for (int e = 0; e < 4; e++) ds[i][n][e] *= p[i][n][e];
-      to_operand(left, ds);
+        for (int n = 0; n < 4 * NTILES; n++) ds[i][n] *= p[i][n];
+      to_operands(left, ds);
       share(ds_smem, left, warp_row, chunk, lane);
       add_product(dk_reg, left, q_chunk, lane);
     }
     __syncthreads();  // dS of all keys is written before any warp sums over it
-    if (D > 64) forget(lane), forget(warp);
     const size_t sums = static_cast<size_t>(head) * tiles + tile;
 #pragma unroll 1
     for (int part = 0; part < COLUMNS; part += 16 * PAIRS)
@@ -299,7 +257,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) v4_mma_backward(
   }
   cp_async_wait<0>();
   __syncthreads();  // K has arrived, and no warp reads it any more, before its place is overwritten
-  const size_t key = static_cast<size_t>(group) * S + block_key + warp_row;
-  store_rows(dk + key * D, dk_reg, scale, k_smem + warp_row * 64, S - block_key - warp_row, lane);
-  store_rows(dv + key * D, dv_reg, 1.0f, v_smem + warp_row * 64, S - block_key - warp_row, lane);
+  const size_t key = static_cast<size_t>(group) * S + block_key;
+#pragma unroll
+  for (int i = 0; i < MTILES; i++) {
+    store_rows<BLOCK_S>(dk + key * D, dk_reg[i], scale, k_smem, warp_row + 16 * i, S - block_key, lane.id);
+    store_rows<BLOCK_S>(dv + key * D, dv_reg[i], 1.0f, v_smem, warp_row + 16 * i, S - block_key, lane.id);
+  }
 }
