@@ -358,7 +358,7 @@ print("in turn:", {D: f"{share:.0f} %" for D, share in in_turn.items()})
 # $$\frac{16 D}{16 D + 1024}: \quad 50\,\% \text{ at } D = 64, \quad 67\,\% \text{ at } D = 128$$
 #
 # `v6_async` hides the copies (cp.async), but a warp's mma.sync and its softmax still come in turn. `v7_wgmma` starts
-# products and goes on: the softmax of the next tile runs under them, warpgroups alternate, and one thread feeds all by
+# products and goes on: the next tile's maxima are found under them, warpgroups alternate, and one thread feeds all by
 # TMA. What is above the line "in turn" is overlap.
 
 # %% [markdown]
