@@ -2,7 +2,8 @@
 //
 // The owners never wait for dQ, nor hold its sums: their registers hold K as a left operand instead, so that S = K Q^T
 // reads one operand from shared memory and not two. They start the next scores before dK of the 64 queries before:
-// while dK is multiplied, the scores are exponentiated. dS passes by two places and mbarriers; no barrier stops a block.
+// while dK is multiplied, the scores are exponentiated. dS passes by two places and mbarriers; no barrier stops the
+// whole block.
 // Differs from v5_wgmma: the third warpgroup; K in registers; scores before dK. D is at most 64: for more columns of dk
 // and dv the registers do not suffice beside a third warpgroup.
 //
