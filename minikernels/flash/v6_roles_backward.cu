@@ -127,8 +127,7 @@ __device__ void sum_keys(
       share(smem.ds[i % 2][chunk], ds_left, warp * 16, lane);
     }
     fence_async();
-    __syncwarp();  // the warp's rows are whole
-    if (lane == 0) barrier_arrive(&smem.ds_full[i % 2]);
+    barrier_arrive(&smem.ds_full[i % 2]);  // every thread for itself: its rows are written, its stats are read
     stage_before = stage;
     stage = after(stage);
     if (stage == 0) parity ^= 1;
@@ -176,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_roles_backward(
     barrier_init(&smem.kv_full, 1);
     for (int n = 0; n < STAGES; n++) barrier_init(&smem.full[n], 1);
     for (int n = 0; n < 2; n++) {
-      barrier_init(&smem.ds_full[n], OWNERS);
+      barrier_init(&smem.ds_full[n], 32 * OWNERS);
       barrier_init(&smem.ds_empty[n], SUMMERS);
     }
     barrier_init_done();
