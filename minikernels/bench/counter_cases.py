@@ -20,6 +20,9 @@ DECODE_RUNGS = ("v1_block_per_head", "v2_shared_group", "v3_warp_dot")
 GQA_CASES = [(rung, DECODE, dtype, {}) for dtype in BOTH for rung in DECODE_RUNGS]
 GQA_CASES += [(rung, {**DECODE, "H": 6, "S": 131, "D": 40}, "float16", {}) for rung in DECODE_RUNGS]
 GQA_CASES += [(rung, {**DECODE, "H": 32, "G": 1, "S": 77, "D": 128}, "float32", {}) for rung in DECODE_RUNGS]
+GQA_CASES += [(rung, {**DECODE, **other}, "float16", {})
+              for rung in ("v4_wide_loads", "v5_split_kv", "v6_stream_k", "v7_mma_group", "v8_mma_stream_k")
+              for other in ({}, {"H": 6, "S": 131, "D": 40}, {"H": 32, "G": 1, "S": 77, "D": 128})]
 
 SCAN = {"B": 2, "T": 70, "E": 72, "N": 16}  # ragged in T; the last warp has 8 channels
 SCAN_RUNGS = ("v1_channel_major", "v2_token_major", "v3_hillis_steele", "v4_blelloch", "v5_registers", "v6_three_phase")
@@ -43,7 +46,8 @@ PAGED = {"B": 3, "H": 8, "G": 2, "S": 150, "P": 16, "D": 64}  # lengths 150, 100
 PAGED_RUNGS = ("v1_gather", "v2_page_table", "v3_warp_key", "v4_fetch_ahead", "v5_split_kv")
 PAGED_CASES = [(rung, PAGED, dtype, {}) for dtype in BOTH for rung in PAGED_RUNGS]
 PAGED_CASES += [(rung, {**PAGED, "H": 6, "S": 67, "P": 5, "D": 40}, "float16", {}) for rung in PAGED_RUNGS]
-PAGED_CASES += [("v6_mma_group", {**PAGED, "H": H, "D": D}, "float16", {}) for H, D in ((8, 64), (24, 128))]
+PAGED_CASES += [(rung, {**PAGED, "H": H, "D": D}, "float16", {})
+                for rung in ("v6_mma_group", "v7_async_ring", "v8_stream_k") for H, D in ((8, 64), (24, 128))]
 
 LINEAR = {"B": 2, "H": 2, "T": 70, "D": 64}
 LINEAR_CASES = [(rung, LINEAR, dtype, {}) for dtype in BOTH for rung in ("v1_recurrent", "v2_chunk")]
