@@ -13,14 +13,15 @@ LOOKS = (("o", BLUE), ("s", VERMILLION), ("^", GREEN), ("D", ORANGE))
 
 
 def plate(sources):
-    """Return the plate: TFLOP/s of all kernels in the longest whole-headed cases."""
+    """Return the plate: TFLOP/s of all kernels in the whole-headed cases of the length that has most results."""
     def wanted(result):
         sizes = dict(result.case[0])
         return result.case[1] == "float16" and not result.case[3] and sizes["H"] == sizes["G"]
 
     recording, results = sources.results("flash", "attention in float16", wanted)
-    longest = max(dict(r.case[0])["T"] for r in results)
-    results = [r for r in results if dict(r.case[0])["T"] == longest]
+    lengths = [dict(r.case[0])["T"] for r in results]
+    most = max(lengths, key=lambda T: (lengths.count(T), T))
+    results = [r for r, T in zip(results, lengths, strict=True) if T == most]
     cases = sorted(dict.fromkeys(r.case for r in results), key=lambda case: (dict(case[0])["D"], case[2]))
     cases = cases[: len(LOOKS)]
     rows = {}

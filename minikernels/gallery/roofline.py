@@ -87,9 +87,11 @@ def draw(points, machine):
                   markersize=6, linewidth=1.2, linestyle=line, label="_")
         if name == PATH:
             for rung, x, y in found:
-                crowded = any(x < right_x < 4 * x and 0.55 < y / other_y < 1.8 for _, right_x, other_y in found)
-                axes.annotate(rung, (x, y), (-8, 2) if crowded else (8, -2), textcoords="offset points", fontsize=8,
-                              va="center", ha="right" if crowded else "left", color=colour, bbox=HALO)
+                crowded = any(x < right_x < 4 * x and 0.75 < y / other_y < 1.35 for _, right_x, other_y in found)
+                under = any(abs(other_x / x - 1) < 0.1 and y < other_y < 1.5 * y for _, other_x, other_y in found)
+                axes.annotate(rung, (x, y), (-8, 2) if crowded else (8, -7 if under else -2),
+                              textcoords="offset points", fontsize=8, va="center", ha="right" if crowded else "left",
+                              color=colour, bbox=HALO)
         else:
             x = tracks[name]
             crowded = any(x < other < 2 * x for ladder, other in tracks.items() if ladder != name)
