@@ -35,7 +35,7 @@ def executed(path, before=""):
     notebook = source(path)
     if before:
         notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
-    NotebookClient(notebook, timeout=300, kernel_name="python3", store_widget_state=False,
+    NotebookClient(notebook, timeout=300, kernel_name="python3", store_widget_state=False, coalesce_streams=True,
                    resources={"metadata": {"path": str(FOLDER.parent)}}).execute()
     if before:
         del notebook.cells[0]
