@@ -8,24 +8,9 @@
 // Constants, by -D: D head width; ITEM_BYTES 2 (float16) or 4 (float32); CAUSAL 0 or 1; BLOCK_T, BLOCK_S, TX;
 // CHUNK 4, or 1 where rows of D numbers are not aligned for vector loads.
 
-#include <cuda_fp16.h>
+#include "launch/element.cuh"
+#include "launch/exp2.cuh"
 
-template <int bytes>
-struct ElementOf;
-template <>
-struct ElementOf<2> {
-  using type = __half;
-};
-template <>
-struct ElementOf<4> {
-  using type = float;
-};
-using element = ElementOf<ITEM_BYTES>::type;
-
-template <typename T, int n>
-struct alignas(n * sizeof(T)) Vector {
-  T item[n];
-};
 using Float4 = Vector<float, 4>;
 
 constexpr int TY = 16;
@@ -41,13 +26,6 @@ constexpr float LN2 = 0.69314718f;
 static_assert(D >= 1 && D % CHUNK == 0, "rows of D numbers are read CHUNK at a time");
 static_assert(TX == 8 || TX == 16, "the threads of a row must stand in one warp");
 static_assert(BLOCK_T % TY == 0 && BLOCK_S % TX == 0 && BLOCK_S % 4 == 0, "tiles must divide evenly among threads");
-
-// PTX ISA 9.7.3.21: 2 to the x by the special-function unit; exp2f adds steps for results below 2^-126, which become 0.
-__device__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 __device__ float minus_infinity() { return __int_as_float(0xff800000); }
 

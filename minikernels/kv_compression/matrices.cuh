@@ -225,3 +225,46 @@ __device__ void absorb_recent(
     }
   }
 }
+
+// A block's shared memory: a ring of COUNT steps a warp, in whose place the states are gathered.
+template <int COUNT>
+struct SharedOf {
+  Queries queries;
+  union {
+    Step ring[WARPS][COUNT];
+    States states;  // when the ring has done its work
+  };
+};
+
+// Attend from the block's rows to its share of a sequence's tokens; `absorb_codes(s, queries, ring, cache, scale_log2e,
+// begin, end)` is what a rung does with the quantised ones, its warp's ring being given.
+template <auto absorb_codes, int COUNT>
+__device__ void attend(
+    SharedOf<COUNT>& shared,
+    const element* __restrict__ q,  // (B, H, D)
+    const Cache& all,
+    const int* __restrict__ lengths,  // (B,)
+    element* __restrict__ o,  // (B, H, D), written where there is one share
+    float2* __restrict__ ml,  // (B, G * BLOCKS, splits, HEADS), written where there are several
+    float* __restrict__ part,  // (B, G * BLOCKS, splits, HEADS, D)
+    int G,
+    int S,
+    float scale_log2e) {
+  const Rows rows(blockIdx.y);
+  const int b = blockIdx.z, row = b * G * R + rows.head;  // the first of the block's rows of q and o
+  const int length = lengths[b], tiles = (length + TILE - 1) / TILE, warp = threadIdx.x / 32;
+  const int share = (tiles + gridDim.x - 1) / gridDim.x * TILE, begin = blockIdx.x * share;
+  const int end = min(length, begin + share);
+  const Cache cache = all.of(b * G + rows.g, S);
+  Rescaled s = {{minus_infinity(), minus_infinity()}};
+  load_queries(shared.queries, q + static_cast<size_t>(row) * D, rows.heads);
+  absorb_codes(s, shared.queries, shared.ring[warp], cache, scale_log2e, begin, min(end, all.quantized));
+  settle(s);
+  for (int first = max(begin, all.quantized) + 16 * warp; first < end; first += 16 * WARPS)
+    absorb_recent(s, shared.queries, cache, scale_log2e, first, end);
+  __syncthreads();  // every warp is done with its ring, whose place the states take
+  gather(shared.states, s);
+  const size_t slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  if (gridDim.x == 1) write_output(o + static_cast<size_t>(row) * D, shared.states, rows.heads);
+  else write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared.states, rows.heads);
+}

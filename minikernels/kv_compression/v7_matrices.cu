@@ -9,13 +9,7 @@
 
 #include "matrices.cuh"
 
-struct Shared {
-  Queries queries;
-  union {
-    Step step[WARPS];
-    States states;  // when the steps have been multiplied
-  };
-};
+using Shared = SharedOf<1>;
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for this much");
 
@@ -23,11 +17,12 @@ static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for this much")
 __device__ void absorb_codes(
     Rescaled& s,
     const Queries& queries,
-    Step& step,
+    Step (&ring)[1],
     const Cache& cache,
     float scale_log2e,
     int begin,
     int end) {
+  Step& step = ring[0];
   const Source source(cache);
   Fragment scaled;
   float start[2];
@@ -61,24 +56,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v7_matrices(
     int quantized,  // N
     float scale_log2e) {
   extern __shared__ Shared shared[];
-  const Rows rows(blockIdx.y);
-  const int b = blockIdx.z, row = b * G * R + rows.head;  // the first of the block's rows of q and o
-  const int length = lengths[b], tiles = (length + TILE - 1) / TILE, warp = threadIdx.x / 32;
-  const int share = (tiles + gridDim.x - 1) / gridDim.x * TILE, begin = blockIdx.x * share;
-  const int end = min(length, begin + share);
   const Cache all = {k_codes, k_scales, k_minima, k_recent, v_codes, v_scales, v_minima, v_recent, quantized};
-  const Cache cache = all.of(b * G + rows.g, S);
-  Rescaled s = {{minus_infinity(), minus_infinity()}};
-  load_queries(shared->queries, q + static_cast<size_t>(row) * D, rows.heads);
-  absorb_codes(s, shared->queries, shared->step[warp], cache, scale_log2e, begin, min(end, quantized));
-  settle(s);
-  for (int first = max(begin, quantized) + 16 * warp; first < end; first += 16 * WARPS)
-    absorb_recent(s, shared->queries, cache, scale_log2e, first, end);
-  __syncthreads();  // every warp is done with its step, whose place the states take
-  gather(shared->states, s);
-  const size_t slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  if (gridDim.x == 1) write_output(o + static_cast<size_t>(row) * D, shared->states, rows.heads);
-  else write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared->states, rows.heads);
+  attend<absorb_codes>(*shared, q, all, lengths, o, ml, part, G, S, scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(

@@ -10,13 +10,7 @@
 
 static_assert(STAGES >= 2, "one step is multiplied while another is on its way");
 
-struct Shared {
-  Queries queries;
-  union {
-    Step ring[WARPS][STAGES];
-    States states;  // when the ring has done its work
-  };
-};
+using Shared = SharedOf<STAGES>;
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "the launcher asks for this much");
 
@@ -69,24 +63,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) v8_ring(
     int quantized,  // N
     float scale_log2e) {
   extern __shared__ Shared shared[];
-  const Rows rows(blockIdx.y);
-  const int b = blockIdx.z, row = b * G * R + rows.head;  // the first of the block's rows of q and o
-  const int length = lengths[b], tiles = (length + TILE - 1) / TILE, warp = threadIdx.x / 32;
-  const int share = (tiles + gridDim.x - 1) / gridDim.x * TILE, begin = blockIdx.x * share;
-  const int end = min(length, begin + share);
   const Cache all = {k_codes, k_scales, k_minima, k_recent, v_codes, v_scales, v_minima, v_recent, quantized};
-  const Cache cache = all.of(b * G + rows.g, S);
-  Rescaled s = {{minus_infinity(), minus_infinity()}};
-  load_queries(shared->queries, q + static_cast<size_t>(row) * D, rows.heads);
-  absorb_codes(s, shared->queries, shared->ring[warp], cache, scale_log2e, begin, min(end, quantized));
-  settle(s);
-  for (int first = max(begin, quantized) + 16 * warp; first < end; first += 16 * WARPS)
-    absorb_recent(s, shared->queries, cache, scale_log2e, first, end);
-  __syncthreads();  // every warp is done with its ring, whose place the states take
-  gather(shared->states, s);
-  const size_t slot = (b * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  if (gridDim.x == 1) write_output(o + static_cast<size_t>(row) * D, shared->states, rows.heads);
-  else write_partial(ml + slot * HEADS, part + slot * HEADS * D, shared->states, rows.heads);
+  attend<absorb_codes>(*shared, q, all, lengths, o, ml, part, G, S, scale_log2e);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) merge_splits(

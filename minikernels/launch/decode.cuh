@@ -5,21 +5,8 @@
 
 #pragma once
 
-#include <cuda_fp16.h>
-
+#include "launch/element.cuh"
 #include "launch/softmax.cuh"
-
-template <int bytes>
-struct ElementOf;
-template <>
-struct ElementOf<2> {
-  using type = __half;
-};
-template <>
-struct ElementOf<4> {
-  using type = float;
-};
-using element = ElementOf<ITEM_BYTES>::type;
 
 constexpr int WARPS = 4;
 constexpr int THREADS = 32 * WARPS;

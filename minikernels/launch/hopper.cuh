@@ -58,19 +58,6 @@ __device__ inline void tma_load(void* to, const TensorMap& map, Barrier* b, int 
       : "memory");
 }
 
-__device__ inline void tma_load(void* to, const TensorMap& map, Barrier* b, int x, int y, int z, int w) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-      "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
-      "l"(&map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z), "r"(w)
-      : "memory");
-}
-
-// PTX ISA 9.7.9.27.1.5: fetch the map itself before it is needed.
-__device__ inline void tma_prefetch(const TensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 // PTX ISA 9.7.9.27.1.2: start copying a box from shared memory; what lies outside of the array is not written. Stores
 // of one thread are closed in groups, and waited for until at most PENDING groups still read shared memory.
 __device__ inline void tma_store(const TensorMap& map, const void* from, int x, int y, int z) {

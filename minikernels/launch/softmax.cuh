@@ -2,12 +2,7 @@
 
 #pragma once
 
-// PTX ISA 9.7.3.21: 2 to the x by the special-function unit; exp2f adds steps for results below 2^-126, which become 0.
-__device__ inline float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+#include "launch/exp2.cuh"
 
 __device__ inline float minus_infinity() { return __int_as_float(0xff800000); }
 

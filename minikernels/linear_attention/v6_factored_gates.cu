@@ -11,6 +11,7 @@
 //
 // Constants, beside those of teams.cuh: GATE_BYTES 2 (float16) or 4 (float32).
 
+#include "launch/exp2.cuh"
 #include "teams.cuh"
 
 constexpr int GATE_STAGES = 4 / GATE_BYTES;  // chunks of gates in shared memory
@@ -33,13 +34,6 @@ struct Faded {  // what one thread has found out of its two channels in the halv
   float2 sum;  // of log2 of all that is left
   bool refused;
 };
-
-// PTX ISA 9.7.3.22: 2^x to about 22 bits.
-__device__ inline float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 __device__ float2 gates_of(const unsigned char* row, int pair) {
   if constexpr (GATE_BYTES == 4) return reinterpret_cast<const float2*>(row)[pair];

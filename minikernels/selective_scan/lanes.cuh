@@ -1,27 +1,11 @@
 // What the raw rungs share: a channel's states lie in the registers of LANES neighbouring threads, PER each; what they
-// give of an output is summed over those lanes.
+// give of an output is summed over those lanes. And which tokens a block takes, of which arrays.
 //
 // Constants, by -D: N states of a channel; ITEM_BYTES 2 (float16) or 4 (float32) of a token's numbers; LANES threads of
-// a channel.
+// a channel; VEC neighbouring channels that one load reads; SKIP (there is a d) 0 or 1.
 
-#include <cuda_fp16.h>
-
-template <int bytes>
-struct ElementOf;
-template <>
-struct ElementOf<2> {
-  using type = __half;
-};
-template <>
-struct ElementOf<4> {
-  using type = float;
-};
-using element = ElementOf<ITEM_BYTES>::type;
-
-template <typename T, int n>
-struct alignas(n * sizeof(T)) Vector {
-  T item[n];
-};
+#include "launch/element.cuh"
+#include "launch/exp2.cuh"
 
 constexpr int THREADS = 128;
 constexpr int PER = 4;  // states of a thread
@@ -35,11 +19,52 @@ static_assert(N >= 1 && N <= WIDTH && LANES <= 32, "a channel's states must fit 
 __device__ int part() { return threadIdx.x % LANES; }  // which states of its channel the thread owns
 __device__ bool is_state(int i) { return N == WIDTH || part() * PER + i < N; }
 
-// PTX ISA 9.7.3.21: 2 to the x by the special-function unit.
-__device__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
+// One sequence's arrays, and where in them the block stands.
+struct Sequence {
+  const element* __restrict__ u;  // (T, E)
+  const element* __restrict__ delta;  // (T, E)
+  const element* __restrict__ b;  // (T, N)
+  const element* __restrict__ c;  // (T, N)
+  const element* __restrict__ z;  // (T, E)
+  element* __restrict__ o;  // (T, E)
+  int E, begin, end;  // the tokens begin .. end - 1 are the block's
+};
+
+// The tokens of chunk blockIdx.y of sequence blockIdx.z.
+__device__ Sequence chunk_of(
+    const element* __restrict__ u,  // (B, T, E)
+    const element* __restrict__ delta,  // (B, T, E)
+    const element* __restrict__ b,  // (B, T, N)
+    const element* __restrict__ c,  // (B, T, N)
+    const element* __restrict__ z,  // (B, T, E)
+    element* __restrict__ o,  // (B, T, E)
+    int T,
+    int E,
+    int share) {
+  const size_t batch = blockIdx.z, tokens = batch * T * E, mixes = batch * T * N;
+  const int begin = blockIdx.y * share;
+  return {u + tokens, delta + tokens, b + mixes, c + mixes, z + tokens, o + tokens, E, begin, min(T, begin + share)};
+}
+
+// Bias and direct share of the VEC channels whose tokens this thread reads.
+struct Shares {
+  float bias[VEC], d[VEC];
+};
+
+__device__ int top();  // first channel of the block, as the header says that includes this one
+__device__ int column();  // first channel, in the block, that the thread reads
+
+__device__ Shares load_shares(
+    const float* __restrict__ delta_bias,  // (E,)
+    const float* __restrict__ d,  // (E,)
+    int E) {
+  Shares shares = {};
+  for (int v = 0; v < VEC; v++) {
+    const int e = top() + column() + v;
+    if (e < E) shares.bias[v] = delta_bias[e];
+    if (SKIP && e < E) shares.d[v] = d[e];
+  }
+  return shares;
 }
 
 __device__ float silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }

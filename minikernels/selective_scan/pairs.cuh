@@ -35,33 +35,6 @@ extern __shared__ __align__(128) unsigned char room[];
 
 __device__ Side* both_sides() { return reinterpret_cast<Side*>(room); }  // Side[2]
 
-// One sequence's arrays, and where in them the block stands.
-struct Sequence {
-  const element* __restrict__ u;  // (T, E)
-  const element* __restrict__ delta;  // (T, E)
-  const element* __restrict__ b;  // (T, N)
-  const element* __restrict__ c;  // (T, N)
-  const element* __restrict__ z;  // (T, E)
-  element* __restrict__ o;  // (T, E)
-  int E, begin, end;  // the tokens begin .. end - 1 are the block's
-};
-
-// The tokens of chunk blockIdx.y of sequence blockIdx.z.
-__device__ Sequence chunk_of(
-    const element* __restrict__ u,  // (B, T, E)
-    const element* __restrict__ delta,  // (B, T, E)
-    const element* __restrict__ b,  // (B, T, N)
-    const element* __restrict__ c,  // (B, T, N)
-    const element* __restrict__ z,  // (B, T, E)
-    element* __restrict__ o,  // (B, T, E)
-    int T,
-    int E,
-    int share) {
-  const size_t batch = blockIdx.z, tokens = batch * T * E, mixes = batch * T * N;
-  const int begin = blockIdx.y * share;
-  return {u + tokens, delta + tokens, b + mixes, c + mixes, z + tokens, o + tokens, E, begin, min(T, begin + share)};
-}
-
 // n neighbouring numbers of u's type in as few registers as they take.
 template <int n>
 struct Words {
@@ -97,11 +70,6 @@ struct Tile {
   Words<MIX> b[MIXES], c[MIXES];
 };
 
-// Bias and direct share of the VEC channels whose tokens this thread reads.
-struct Shares {
-  float bias[VEC], d[VEC];
-};
-
 using States = float[EACH][PER];  // a number for each state that a thread owns
 
 __device__ int me() { return threadIdx.x % THREADS; }  // among those that do the same
@@ -129,19 +97,6 @@ __device__ float softplus(float x) {
   p = fmaf(p, w, -0.499994934f);
   p = fmaf(p, w, 0.999999940f);
   return fmaf(p, w, fmaxf(x, 0.0f));
-}
-
-__device__ Shares load_shares(
-    const float* __restrict__ delta_bias,  // (E,)
-    const float* __restrict__ d,  // (E,)
-    int E) {
-  Shares shares = {};
-  for (int v = 0; v < VEC; v++) {
-    const int e = top() + column() + v;
-    if (e < E) shares.bias[v] = delta_bias[e];
-    if (SKIP && e < E) shares.d[v] = d[e];
-  }
-  return shares;
 }
 
 // Read a number for each state that the thread owns, 0 for those that are not there.

@@ -31,26 +31,10 @@ struct Shared {
   float y[TOKENS][CHANNELS];
 };
 
-// One sequence's arrays, and where in them the block stands.
-struct Sequence {
-  const element* __restrict__ u;  // (T, E)
-  const element* __restrict__ delta;  // (T, E)
-  const element* __restrict__ b;  // (T, N)
-  const element* __restrict__ c;  // (T, N)
-  const element* __restrict__ z;  // (T, E)
-  element* __restrict__ o;  // (T, E)
-  int E, begin, end;  // the tokens begin .. end - 1 are the block's
-};
-
 // What one thread reads of a tile before it is needed.
 struct Tile {
   Elements u[STEPS], delta[STEPS], z[STEPS];
   element b[MIXES], c[MIXES];
-};
-
-// Bias and direct share of the VEC channels whose tokens this thread reads.
-struct Shares {
-  float bias[VEC], d[VEC];
 };
 
 __device__ int top() { return blockIdx.x * CHANNELS; }  // first channel of the block
@@ -83,19 +67,6 @@ __device__ float softplus(float x) {
   const float w = expf(fminf(x, 20.0f));
   const float y = w < 0.5f ? log1p_small(w) : LN2 * log2_approx(1.0f + w);
   return x <= 20.0f ? y : x;  // a NaN is neither, and stays
-}
-
-__device__ Shares load_shares(
-    const float* __restrict__ delta_bias,  // (E,)
-    const float* __restrict__ d,  // (E,)
-    int E) {
-  Shares shares = {};
-  for (int v = 0; v < VEC; v++) {
-    const int e = top() + column() + v;
-    if (e < E) shares.bias[v] = delta_bias[e];
-    if (SKIP && e < E) shares.d[v] = d[e];
-  }
-  return shares;
 }
 
 // Read the rates of a thread's states, scaled so that exp(delta * a) is a power of two.

@@ -9,22 +9,6 @@
 
 #include "scan.cuh"
 
-// The tokens of chunk blockIdx.y of sequence blockIdx.z.
-__device__ Sequence chunk_of(
-    const element* __restrict__ u,  // (B, T, E)
-    const element* __restrict__ delta,  // (B, T, E)
-    const element* __restrict__ b,  // (B, T, N)
-    const element* __restrict__ c,  // (B, T, N)
-    const element* __restrict__ z,  // (B, T, E)
-    element* __restrict__ o,  // (B, T, E)
-    int T,
-    int E,
-    int share) {
-  const size_t batch = blockIdx.z, tokens = batch * T * E, mixes = batch * T * N;
-  const int begin = blockIdx.y * share;
-  return {u + tokens, delta + tokens, b + mixes, c + mixes, z + tokens, o + tokens, E, begin, min(T, begin + share)};
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) local_states(
     const element* __restrict__ u,  // (B, T, E)
     const element* __restrict__ delta,  // (B, T, E)
