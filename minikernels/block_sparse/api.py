@@ -9,7 +9,7 @@ from minikernels.block_sparse.lists import check_block, check_mask, visible
 from minikernels.core.errors import DtypeError, ShapeError
 from minikernels.core.numerics import FLOATS, accumulator, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import Ladder, architecture, back, gathered
+from minikernels.launch import HOPPER, Ladder, architecture, back, gathered
 
 ATTENTION = Ladder("block_sparse", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.attention",
@@ -23,7 +23,6 @@ ATTENTION = Ladder("block_sparse", {  # rung -> where its function stands, from 
     "v7_wgmma": "raw_wgmma.launch_v7_wgmma",
 }, takes={"raw": ("float16",)})
 RAW_NEEDS = {"v6_async": (8, 0), "v5_mma": (8, 0)}  # fastest first: least compute capability
-WGMMA_NEEDS = (9, 0)  # the only one that v7_wgmma runs on
 
 
 def attention(q, k, v, mask, *, block, causal=False, scale=None, return_lse=False, rung=None):
@@ -119,7 +118,7 @@ def nothing(q, mask, sizes, block, causal):
 def fastest_on_gpu(q, k, v, block):
     """Return the name of the fastest rung that takes these CuPy arrays, and such blocks, on this GPU."""
     raw, found = import_module("minikernels.block_sparse.raw"), architecture()
-    if found == WGMMA_NEEDS:
+    if found == HOPPER["min_arch"]:
         with suppress(ShapeError, DtypeError):
             import_module("minikernels.block_sparse.raw_wgmma").check(q, k, v, block)
             return "v7_wgmma"

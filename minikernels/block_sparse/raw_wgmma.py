@@ -9,7 +9,7 @@ from minikernels.block_sparse.raw import FOLDER, HALF, aligned
 from minikernels.block_sparse.raw import check as check_arrays
 from minikernels.block_sparse.tiles import wgmma_tile
 from minikernels.core.numerics import LOG2E
-from minikernels.launch import multiprocessors, raw, tensor_map
+from minikernels.launch import HOPPER, multiprocessors, raw, tensor_map
 
 ROWS = 64  # of a warpgroup's products
 PANEL = 64  # columns of a box that TMA copies
@@ -105,7 +105,7 @@ def shared_bytes(tile):
 
 def kernel(tile):
     """Return the kernel, for sm_90a: what wgmma needs runs on nothing else."""
-    return raw(FOLDER / "v7_wgmma.cu", "v7_wgmma", constants=tile, options=("-arch=sm_90a",), min_arch=(9, 0))
+    return raw(FOLDER / "v7_wgmma.cu", "v7_wgmma", constants=tile, **HOPPER)
 
 
 def check(q, k, v, block):

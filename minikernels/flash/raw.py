@@ -7,7 +7,7 @@ import numpy as np
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.flash.outputs import check_grid
-from minikernels.launch import architecture, multiprocessors, raw, shared_limit, tensor_map
+from minikernels.launch import HOPPER, architecture, multiprocessors, raw, shared_limit, tensor_map
 
 WIDTH_LIMIT = 128  # wider heads would not fit in a thread's registers
 ALIGNMENT = 16  # bytes: the widest load
@@ -76,11 +76,8 @@ def launch_v6_async(q, k, v, causal, scale):
 
     Parameters
     ----------
-    q : CuPy array of shape (B, H, T, D), float16
-        D a multiple of 8, up to 128.
-    k, v : CuPy array of shape (B, G, S, D)
-    causal : bool
-    scale : float
+    q, k, v, causal, scale
+        As for `launch_v5_mma`.
     """
     check_v6_async(q, k, v)
     tile = tile_v6_async(q.shape[3], architecture())
@@ -102,17 +99,13 @@ def launch_v7_wgmma(q, k, v, causal, scale):
 
     Parameters
     ----------
-    q : CuPy array of shape (B, H, T, D), float16
-        D a multiple of 8, up to 128.
-    k, v : CuPy array of shape (B, G, S, D)
-    causal : bool
-    scale : float
+    q, k, v, causal, scale
+        As for `launch_v5_mma`.
     """
     check_v7_wgmma(q, k, v)
     (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
     tile = tile_v7_wgmma(D)
-    kernel = raw("v7_wgmma.cu", "v7_wgmma", constants={**tile, "CAUSAL": causal}, options=("-arch=sm_90a",),
-                 min_arch=(9, 0))
+    kernel = raw("v7_wgmma.cu", "v7_wgmma", constants={**tile, "CAUSAL": causal}, **HOPPER)
     o, lse = new(q, q.shape, q.dtype), new(q, (B, H, T), np.float32)
     rows, share = 64 * tile["CONSUMERS"], H // G
     items = B * H * math.ceil(T / rows)

@@ -9,11 +9,10 @@ from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.flash.outputs import check_grid, scratch
 from minikernels.flash.raw import FLOAT, HALF, WIDTH_LIMIT, aligned, new
-from minikernels.launch import architecture, raw, shared_limit, tensor_map
+from minikernels.launch import HOPPER, architecture, raw, shared_limit, tensor_map
 
 SMALL_ROWS, SMALL_THREADS = 16, 128  # of a block of the two small kernels
 ROLES_WIDTH = 64  # v6_roles: wider heads leave no registers for a third warpgroup
-HOPPER = {"options": ("-arch=sm_90a",), "min_arch": (9, 0)}  # wgmma runs on compute capability 9.0 and no other
 
 
 def fastest(q, k, v):
@@ -72,15 +71,11 @@ def launch_v5_wgmma(q, k, v, o, lse, do, causal, scale):
 
     Parameters
     ----------
-    q, o, do : CuPy array of shape (B, H, T, D), float16
-        D a multiple of 8, up to 128.
-    k, v : CuPy array of shape (B, G, S, D), float16
-    lse : CuPy array of shape (B, H, T), float32
-    causal : bool
-    scale : float
+    q, k, v, o, lse, do, causal, scale
+        As for `launch_v4_mma`.
     """
     check_v5_wgmma(q, k, v)
-    return run_hopper("v5_wgmma", 256, q, k, v, o, lse, do, causal, scale)
+    return run_hopper("v5_wgmma", 256, 4, q, k, v, o, lse, do, causal, scale)
 
 
 def launch_v6_roles(q, k, v, o, lse, do, causal, scale):
@@ -90,15 +85,11 @@ def launch_v6_roles(q, k, v, o, lse, do, causal, scale):
 
     Parameters
     ----------
-    q, o, do : CuPy array of shape (B, H, T, D), float16
-        D a multiple of 8, up to 64.
-    k, v : CuPy array of shape (B, G, S, D), float16
-    lse : CuPy array of shape (B, H, T), float32
-    causal : bool
-    scale : float
+    q, k, v, o, lse, do, causal, scale
+        As for `launch_v4_mma`; D up to 64.
     """
     check_v6_roles(q, k, v)
-    return run_hopper("v6_roles", 384, q, k, v, o, lse, do, causal, scale)
+    return run_hopper("v6_roles", 384, 8, q, k, v, o, lse, do, causal, scale)
 
 
 def tile_v4_mma(D, limit=227 * 1024):
@@ -129,10 +120,10 @@ def shared_bytes(tile, stages=2, halves=1, barriers=0):
     return tiles + stages * 2 * FLOAT * rows + 8 * barriers
 
 
-def run_hopper(rung, threads, q, k, v, o, lse, do, causal, scale):
-    """Launch a rung whose tiles the copy engine fetches."""
+def run_hopper(rung, threads, barriers, q, k, v, o, lse, do, causal, scale):
+    """Launch a rung whose tiles the copy engine fetches; a block has so many mbarriers."""
     tile = tile_v5_wgmma(q.shape[3])
-    shared = shared_bytes(tile, stages=3, halves=2, barriers=8 if rung == "v6_roles" else 4)
+    shared = shared_bytes(tile, stages=3, halves=2, barriers=barriers)
     return run(rung, tile, threads, shared, HOPPER, q, k, v, o, lse, do, causal, scale, by_boxes)
 
 

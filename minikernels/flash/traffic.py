@@ -199,14 +199,7 @@ def v4_register_tiles(B, H, G, T, S, D, itemsize, causal, block_t=128):
 @nothing_if_empty
 def v5_mma(B, H, G, T, S, D, itemsize, causal):
     """As v4_register_tiles in float16, eight elements a lane at a time for q, k, v and o; D is a multiple of 8."""
-    block_s = 64 if D <= 64 else 32
-    reached = visits(keys_of_tiles(T, S, causal, 128), block_s)
-    q = heads(B * H, T * D * itemsize, lambda first: run(first, T * D // 8, 8 * itemsize))  # o is written as q is read
-    lse = heads(B * H, T * FLOAT, lambda first: rows(first, T, 1, FLOAT, group=8))
-    loads = q + key_tiles(B, H, G, S, D // 8, 8 * itemsize, reached, block_s, D // 8)
-    traffic = loads.loads() + (q + lse).stores()
-    traffic.barriers = 2 * B * H * int(reached.sum()) + B * H * len(reached)
-    return traffic
+    return by_eights(B, H, G, T, S, D, itemsize, causal, block_s=64 if D <= 64 else 32, barriers=2)
 
 
 @nothing_if_empty
@@ -215,13 +208,17 @@ def v6_async(B, H, G, T, S, D, itemsize, causal):
 
     In the tiles of compute capability 9.0; those of older GPUs have 32 keys where D > 64.
     """
-    block_s = 96 if D <= 64 else 48
+    return by_eights(B, H, G, T, S, D, itemsize, causal, block_s=96 if D <= 64 else 48, barriers=1)
+
+
+def by_eights(B, H, G, T, S, D, itemsize, causal, block_s, barriers):
+    """Return the Traffic of v5 and v6: 128 rows against `block_s` keys, so many `barriers` a tile, and one a block."""
     reached = visits(keys_of_tiles(T, S, causal, 128), block_s)
     q = heads(B * H, T * D * itemsize, lambda first: run(first, T * D // 8, 8 * itemsize))  # o is written as q is read
     lse = heads(B * H, T * FLOAT, lambda first: rows(first, T, 1, FLOAT, group=8))
     loads = q + key_tiles(B, H, G, S, D // 8, 8 * itemsize, reached, block_s, D // 8)
     traffic = loads.loads() + (q + lse).stores()
-    traffic.barriers = B * H * (int(reached.sum()) + len(reached))
+    traffic.barriers = B * H * (barriers * int(reached.sum()) + len(reached))
     return traffic
 
 

@@ -18,14 +18,14 @@ from minikernels.launch.gpu import (
 from minikernels.launch.homes import back, home, to_cupy
 from minikernels.launch.kernels import Device, Kernel, device, kernel
 from minikernels.launch.ladder import Ladder, gathered
-from minikernels.launch.raw_kernels import RawKernel, raw
+from minikernels.launch.raw_kernels import HOPPER, RawKernel, raw
 from minikernels.launch.resources import observed
 from minikernels.launch.tensor_maps import tensor_map
 from minikernels.launch.timing import time_ms, times_ms, to_gpu, to_numpy
 
 __all__ = [
-    "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "counters", "device", "gathered",
-    "home", "kernel", "multiprocessors", "no_gpu_because", "observed", "provenance", "raw", "require_gpu",
+    "HOPPER", "INSTALL", "Device", "Kernel", "Ladder", "RawKernel", "architecture", "back", "counters", "device",
+    "gathered", "home", "kernel", "multiprocessors", "no_gpu_because", "observed", "provenance", "raw", "require_gpu",
     "shared_limit", "tensor_map", "time_ms", "times_ms", "to_cupy", "to_gpu", "to_numpy",
 ]
 

@@ -16,8 +16,9 @@ from minikernels.launch.kernels import check_launch, configured
 from minikernels.launch.resources import note
 from minikernels.launch.tensor_maps import TensorMap
 
-__all__ = ["RawKernel", "definitions", "raw"]
+__all__ = ["HOPPER", "RawKernel", "definitions", "raw"]
 
+HOPPER = {"options": ("-arch=sm_90a",), "min_arch": (9, 0)}  # of `raw`: what wgmma needs, which runs nowhere else
 STATIC_SHARED_BYTES = 48 * 1024  # above this a kernel must ask for dynamic shared memory
 PACKAGE = Path(__file__).resolve().parent.parent  # a header that techniques share: #include "launch/<name>.cuh"
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
@@ -35,7 +36,7 @@ def raw(file, name, *, constants=None, options=(), min_arch=(8, 0)):
     constants : dict of str to int, optional
         Given to the compiler as ``-DNAME=value``, so that the file's line numbers stay true.
     options : tuple of str
-        More compiler options, such as ``-arch=sm_90a`` for wgmma.
+        More compiler options, such as `HOPPER` has for wgmma.
     min_arch : (int, int)
         Least compute capability that it runs on.
 

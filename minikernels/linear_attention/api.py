@@ -7,7 +7,7 @@ import numpy as np
 from minikernels.core.errors import DtypeError, ShapeError
 from minikernels.core.numerics import FLOATS, accumulator, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import Ladder, architecture, back, gathered
+from minikernels.launch import HOPPER, Ladder, architecture, back, gathered
 
 FORWARD = Ladder("linear_attention", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.attention",
@@ -26,7 +26,6 @@ BACKWARD = Ladder("linear_attention", {
 })
 GATES = ("float16", "float32")  # dtypes of a gate that kernels take, whatever q's is
 RAW_NEEDS = (8, 0)  # least compute capability
-WGMMA_NEEDS = (9, 0)  # the only one
 
 
 def attention(q, k, v, *, decay=None, gate=None, scale=1.0, initial_state=None, return_state=False, rung=None):
@@ -214,6 +213,6 @@ def fastest_on_gpu(q, k, v, gate=None):
     except (ShapeError, DtypeError):
         wide_enough = import_module("minikernels.linear_attention.numba_chunk").WIDTH_LIMIT
         return "v2_chunk" if q.shape[3] <= wide_enough else "v1_recurrent"
-    if architecture() == WGMMA_NEEDS:
+    if architecture() == HOPPER["min_arch"]:
         return "v5_wgmma" if gate is None else "v6_factored_gates"
     return "v4_split_along_time" if architecture() >= RAW_NEEDS else "v2_chunk"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minikernels.core.errors import DtypeError
-from minikernels.launch import multiprocessors, raw, shared_limit, tensor_map
+from minikernels.launch import HOPPER, multiprocessors, raw, shared_limit, tensor_map
 from minikernels.linear_attention.raw import (
     FOLDER,
     NOTHING,
@@ -30,7 +30,6 @@ ALIGNMENT = 1024  # bytes of shared memory that a swizzle's pattern takes
 GATED_BYTES = 4 * BOX[1] * 4  # what halves of two chunks leave of the channels of a box
 BARRIERS = 256  # bytes, more than there are
 REGISTERS = {"SCORER_REGISTERS": 104, "KEEPER_REGISTERS": 200}  # of a thread; 384 threads begin with 168 each
-ARCHITECTURE = (9, 0)
 
 
 def launch_v5_wgmma(q, k, v, decay, gate, scale, initial_state, return_state, segments=None):
@@ -155,4 +154,4 @@ def shared_bytes(tile):
 
 def hopper(file, tile, name=None):
     """Return a kernel of one of this folder's files, for sm_90a."""
-    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, options=("-arch=sm_90a",), min_arch=ARCHITECTURE)
+    return raw(FOLDER / f"{file}.cu", name or file, constants=tile, **HOPPER)

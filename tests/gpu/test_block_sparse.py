@@ -46,8 +46,8 @@ def takes(rung, case):
     """Skip where a rung refuses the case's blocks, or runs on other GPUs alone."""
     if rung == "v7_wgmma" and (case.R % 64 or case.C % 64):
         pytest.skip("R and C are multiples of 64")
-    if rung == "v7_wgmma" and launch.architecture() != api.WGMMA_NEEDS:
-        pytest.skip(f"needs compute capability {api.WGMMA_NEEDS}")
+    if rung == "v7_wgmma" and launch.architecture() != launch.HOPPER["min_arch"]:
+        pytest.skip(f"needs compute capability {launch.HOPPER['min_arch']}")
 
 
 def judged(case, arrays, outputs, scale=None):

@@ -39,8 +39,8 @@ SPLIT = {"v4_split_along_time": raw.launch_v4_split_along_time, "v5_wgmma": raw_
 def able(request):
     """Skip what needs wgmma on a GPU without it."""
     rung = getattr(request.node, "callspec", None) and request.node.callspec.params.get("rung")
-    if rung in WGMMA and launch.architecture() != api.WGMMA_NEEDS:
-        pytest.skip(f"{rung} needs compute capability {api.WGMMA_NEEDS}")
+    if rung in WGMMA and launch.architecture() != launch.HOPPER["min_arch"]:
+        pytest.skip(f"{rung} needs compute capability {launch.HOPPER['min_arch']}")
 
 
 def there(cp, inputs):
@@ -112,8 +112,8 @@ def test_gates_in_float32_and_in_float16(cp, rung, gates):
 @over("strength", [0.0, 0.05, 0.17, 0.5])
 @over(("T", "D", "dtype"), [(64, 64, "float16"), (333, 128, "float16"), (333, 128, "float32"), (450, 72, "float32")])
 def test_gates_that_are_factored_and_gates_that_are_not(cp, T, D, dtype, strength, segments):
-    if launch.architecture() != api.WGMMA_NEEDS:
-        pytest.skip(f"v6_factored_gates needs compute capability {api.WGMMA_NEEDS}")
+    if launch.architecture() != launch.HOPPER["min_arch"]:
+        pytest.skip(f"v6_factored_gates needs compute capability {launch.HOPPER['min_arch']}")
     q, k, v, _, _, scale, state = made((2, 2, T, D, None, True), "float16")
     rng = np.random.default_rng(4)
     gates = (-strength * (1 + rng.random(q.shape))).astype(dtype)
@@ -191,8 +191,8 @@ def test_the_default_is_the_fastest_rung_that_takes_the_inputs(cp, dtype, D, gat
 
 @pytest.mark.parametrize("T", [1, 63, 64, 65, 1000])
 def test_rows_of_other_heads_and_what_lies_behind_o_stay_as_they_are(cp, T):
-    if launch.architecture() != api.WGMMA_NEEDS:
-        pytest.skip(f"v5_wgmma needs compute capability {api.WGMMA_NEEDS}")
+    if launch.architecture() != launch.HOPPER["min_arch"]:
+        pytest.skip(f"v5_wgmma needs compute capability {launch.HOPPER['min_arch']}")
     inputs = made((2, 3, T, 40, None, True), "float16")
     alone = [run(cp, "v5_wgmma", [x if x is None or np.isscalar(x) or x.ndim == 1 else x[b : b + 1] for x in inputs])
              for b in range(2)]
@@ -229,7 +229,7 @@ def test_what_a_rung_does_not_take_is_refused(cp):
         la.attention(q, k, v, rung="v3_mma_chunk")
     with pytest.raises(DtypeError, match="q has dtype float32; rung v4_split_along_time takes float16"):
         la.attention(*(x.astype("float32") for x in (q, k, v)), rung="v4_split_along_time")
-    if launch.architecture() == api.WGMMA_NEEDS:
+    if launch.architecture() == launch.HOPPER["min_arch"]:
         wide = [cp.zeros((1, 2, 6, 16), np.float16)] * 4
         with pytest.raises(DtypeError, match="v5_wgmma takes decays and no gates; rung v4_split_along_time takes both"):
             la.attention(*wide[:3], gate=wide[3], rung="v5_wgmma")
