@@ -7,7 +7,7 @@ import numpy as np
 from minikernels.core.errors import DtypeError, ShapeError
 from minikernels.core.numerics import FLOATS, accumulator, keys_seen, score_scale
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.launch import HOPPER, Ladder, architecture, back, gathered
+from minikernels.launch import Ladder, architecture, back, gathered
 
 FORWARD = Ladder("flash", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.attention",
@@ -32,7 +32,7 @@ BACKWARD = Ladder("flash", {
     "v6_roles": "raw_backward.launch_v6_roles",
 })
 RAW_NEEDS = {  # fastest first: least compute capability
-    "v7_wgmma": HOPPER["min_arch"], "v6_async": (8, 0), "v5_mma": (8, 0), "v4_register_tiles": (8, 0),
+    "v7_wgmma": (9, 0), "v6_async": (8, 0), "v5_mma": (8, 0), "v4_register_tiles": (8, 0),
 }
 EXACT = ("v7_wgmma",)  # and on nothing newer
 

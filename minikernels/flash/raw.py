@@ -105,7 +105,8 @@ def launch_v7_wgmma(q, k, v, causal, scale):
     check_v7_wgmma(q, k, v)
     (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
     tile = tile_v7_wgmma(D)
-    kernel = raw("v7_wgmma.cu", "v7_wgmma", constants={**tile, "CAUSAL": causal}, **HOPPER)
+    kernel = raw("v7_wgmma.cu", "v7_wgmma", constants={**tile, "CAUSAL": causal}, options=HOPPER["options"],
+                 min_arch=(9, 0))
     o, lse = new(q, q.shape, q.dtype), new(q, (B, H, T), np.float32)
     rows, share = 64 * tile["CONSUMERS"], H // G
     items = B * H * math.ceil(T / rows)
