@@ -12,6 +12,7 @@ from minikernels.core.numerics import LOG2E
 from minikernels.launch import HOPPER, multiprocessors, raw, tensor_map
 
 ROWS = 64  # of a warpgroup's products
+WARP_ROWS = 16  # of them, which a warp writes
 PANEL = 64  # columns of a box that TMA copies
 GROUP = 128  # threads of a warpgroup
 TOGETHER = 32 << 20  # bytes of K and V that are walked over at a time: they stay in an L2 cache of 50 MB
@@ -64,7 +65,7 @@ def launch_v7_wgmma(q, k, v, mask, block, causal, scale, lists=None):
     q, k, v = (aligned(x) for x in (q, k, v))
     tile = constants(q.shape[3], block, causal)
     o, lse = np.empty_like(q, order="C"), np.empty_like(q, dtype=np.float32, order="C", shape=q.shape[:3])
-    boxes = (q, ROWS), (k, tile["BLOCK_S"]), (v, tile["BLOCK_S"]), (o, ROWS)
+    boxes = (q, ROWS), (k, tile["BLOCK_S"]), (v, tile["BLOCK_S"]), (o, WARP_ROWS)
     maps = (tensor_map(x, (rows, PANEL)) for x, rows in boxes)
     tiles = B * H * mask.shape[2] * block[0] // (ROWS * tile["CONSUMERS"])
     grid, threads = min(tiles, multiprocessors() * tile["BLOCKS"]), GROUP * (1 + tile["CONSUMERS"])

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "launch/hopper.cuh"
-#include "launch/softmax.cuh"
+#include "launch/wgmma_softmax.cuh"
 
 constexpr int GROUP = 128;  // threads of a warpgroup
 constexpr int THREADS = GROUP * (1 + CONSUMERS);
@@ -18,16 +18,15 @@ constexpr int PANEL = 64;  // columns that stand beside each other in shared mem
 constexpr int PANELS = (D + PANEL - 1) / PANEL;  // columns past D are zeros: TMA fills them in, and leaves them out
 constexpr int SCORES = BLOCK_S / 2;  // a thread's of a tile of scores, and
 constexpr int OUTPUTS = PANELS * PANEL / 2;  // of outputs
-constexpr float LN2 = 0.69314718f;
 
 static_assert(D >= 8 && D % 8 == 0 && D <= 128, "TMA takes rows of a multiple of 16 bytes; registers hold 128 columns");
 static_assert(R % BLOCK_T == 0 && C % BLOCK_S == 0, "tiles divide the mask's blocks");
 
 struct Shared {
   __half q[CONSUMERS][PANELS][ROWS][PANEL];
-  __half o[CONSUMERS][PANELS][ROWS][PANEL];
   __half k[STAGES][PANELS][BLOCK_S][PANEL];
   __half v[STAGES][PANELS][BLOCK_S][PANEL];
+  Outgoing<PANELS> o[4 * CONSUMERS];  // of every warp
   int place;  // of the query tile that comes next, in the order of the work
   Barrier place_full, place_empty, q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };

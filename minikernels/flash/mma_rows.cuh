@@ -10,6 +10,7 @@
 
 #include "launch/softmax.cuh"
 #include "launch/tile_products.cuh"
+#include "rows.cuh"
 
 constexpr int WARPS = 4;
 constexpr int THREADS = 32 * WARPS;
@@ -23,9 +24,6 @@ constexpr float LN2 = 0.69314718f;
 static_assert(D >= 8 && D % 8 == 0, "rows of D float16 are read 16 bytes at a time");
 static_assert(BLOCK_T % (16 * WARPS) == 0, "every warp owns whole 16-row tiles");
 static_assert(BLOCK_S % 16 == 0, "P V takes 16 keys a step");
-
-// How many keys row t sees: a prefix. Bottom right aligned, so negative where T > S and t sees none.
-__device__ int keys_seen(int t, int T, int S) { return CAUSAL ? min(S, t + 1 + S - T) : S; }
 
 // The loads never touch columns D .. WIDTH; they are zero once and for all, so that products may run over them.
 __device__ void clear_padding(__half* tile, int count) {  // (count, ROW)

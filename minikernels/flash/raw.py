@@ -4,15 +4,16 @@ import math
 
 import numpy as np
 
+from minikernels.core.errors import ShapeError
+from minikernels.core.limits import GRID_LIMIT
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.flash.outputs import check_grid
 from minikernels.launch import HOPPER, architecture, multiprocessors, raw, shared_limit, tensor_map
 
 WIDTH_LIMIT = 128  # wider heads would not fit in a thread's registers
 ALIGNMENT = 16  # bytes: the widest load
 FLOAT, HALF = 4, 2  # bytes
-L2_SHARE = 8 * 2**20  # bytes of K and V that heads at work together may take, of an L2 cache of 50 MB
+L2_SHARE = 16 * 2**20  # bytes of K and V that heads at work together may take, of an L2 cache of 50 MB
 
 
 def check_v4_register_tiles(q, k, v):
@@ -42,7 +43,7 @@ def launch_v4_register_tiles(q, k, v, causal, scale):
     check_v4_register_tiles(q, k, v)
     tile = tile_v4_register_tiles(q.shape[3], q.dtype.itemsize, shared_limit())
     kernel = raw("v4_register_tiles.cu", "v4_register_tiles", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
-    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 16 * tile["TX"], shared_v4_register_tiles(tile))
+    return run(kernel, q, k, v, scale, causal, tile["BLOCK_T"], 16 * tile["TX"], shared_v4_register_tiles(tile))
 
 
 def launch_v5_mma(q, k, v, causal, scale):
@@ -61,7 +62,7 @@ def launch_v5_mma(q, k, v, causal, scale):
     check_v5_mma(q, k, v)
     tile = tile_v5_mma(q.shape[3])
     kernel = raw("v5_mma.cu", "v5_mma", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
-    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 128, shared_v5_mma(tile))
+    return run(kernel, q, k, v, scale, causal, tile["BLOCK_T"], 128, shared_v5_mma(tile))
 
 
 def check_v6_async(q, k, v):
@@ -83,7 +84,7 @@ def launch_v6_async(q, k, v, causal, scale):
     tile = tile_v6_async(q.shape[3], architecture())
     q, scale = positive(q, scale)
     kernel = raw("v6_async.cu", "v6_async", constants={**tile, "CAUSAL": causal}, min_arch=(8, 0))
-    return run(kernel, q, k, v, scale, tile["BLOCK_T"], 128, shared_v6_async(tile))
+    return run(kernel, q, k, v, scale, causal, tile["BLOCK_T"], 128, shared_v6_async(tile))
 
 
 def check_v7_wgmma(q, k, v):
@@ -116,13 +117,26 @@ def launch_v7_wgmma(q, k, v, causal, scale):
         return o, lse
     q, scale = positive(q, scale)
     q, k, v = (aligned(x) for x in (q, k, v))
-    maps = (tensor_map(q, (rows, 64)), *(tensor_map(x, (tile["BLOCK_S"], 64)) for x in (k, v)))
+    boxes = (q, rows), (k, tile["BLOCK_S"]), (v, tile["BLOCK_S"]), (o, 16)
+    maps = (tensor_map(x, (height, 64)) for x, height in boxes)
     taken = np.zeros_like(q, dtype=np.int32, shape=(1,)) if causal else new(q, (1,), np.int32)
-    bunch = max(1, L2_SHARE // (2 * HALF * S * D)) * share if causal else share  # alike items: one head after the other
-    sizes = (np.int32(size) for size in (B * H, share, bunch, T, S))
+    sizes = (np.int32(size) for size in (B * H, share, bunch(B * H, share, S, HALF * D, causal), T, S))
     grid, threads = min(items, multiprocessors()), 128 * (tile["CONSUMERS"] + 1)
-    kernel[grid, threads, None, shared_v7_wgmma(tile)](*maps, o, lse, taken, *sizes, np.float32(scale * LOG2E))
+    kernel[grid, threads, None, shared_v7_wgmma(tile)](*maps, lse, taken, *sizes, np.float32(scale * LOG2E))
     return o, lse
+
+
+def bunch(heads, share, S, row_bytes, causal):
+    """Return how many heads' tiles are begun together: under a causal mask as many as L2 holds keys and values of.
+
+    Of these heads the tiles that see the most keys come first. Without a mask tiles are alike, and the heads that share
+    keys are enough.
+
+    >>> bunch(64, 4, 4096, 256, causal=True), bunch(64, 4, 4096, 256, causal=False), bunch(2, 2, 1, 16, causal=True)
+    (32, 4, 2)
+    """
+    fit = max(1, L2_SHARE // (2 * max(1, S) * row_bytes)) if causal else 1
+    return min(heads, share * fit)
 
 
 def tile_v4_register_tiles(D, itemsize, limit=227 * 1024):
@@ -178,22 +192,24 @@ def tile_v7_wgmma(D):
 
 
 def shared_v7_wgmma(tile):
-    """Return the bytes of a block's shared memory: two Q, rings of K and V, padded rows of output, items, barriers."""
+    """Return the bytes of a block's shared memory: two Q, rings of K and V, rows of output, items, barriers."""
     width, rows, stages = 64 * math.ceil(tile["D"] / 64), 64 * tile["CONSUMERS"], tile["STAGES"]
-    numbers = 2 * rows * width + 2 * stages * tile["BLOCK_S"] * width + rows * (width + 8)
-    return HALF * numbers + 2 * 12 + 8 * (4 + 4 * stages)
+    return HALF * width * (3 * rows + 2 * stages * tile["BLOCK_S"]) + 2 * 12 + 8 * (4 + 4 * stages)
 
 
-def run(kernel, q, k, v, scale, block_t, threads, shared_bytes):
-    """Launch one block a tile of `block_t` query rows, if there are any, and return o and lse."""
-    (B, H, T, _), (G, S) = q.shape, k.shape[1:3]
-    check_grid(H, B)
+def run(kernel, q, k, v, scale, causal, block_t, threads, shared_bytes):
+    """Launch one block a tile of `block_t` query rows, if there are any, in the order of rows.cuh; return o and lse."""
+    (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
+    tiles, heads = math.ceil(T / block_t), B * H
+    if tiles > GRID_LIMIT:
+        raise ShapeError(f"T={T} must be at most {GRID_LIMIT * block_t}: the kernel's grid has no room for more")
     o, lse = new(q, q.shape, q.dtype), new(q, (B, H, T), np.float32)
-    q, k, v = (aligned(x) for x in (q, k, v))
-    sizes = (np.int32(size) for size in (H, G, T, S))
-    grid = math.ceil(T / block_t), H, B
-    if 0 in grid:
+    if o.size == 0:
         return o, lse
+    q, k, v = (aligned(x) for x in (q, k, v))
+    together = max(bunch(heads, H // G, S, D * k.itemsize, causal), math.ceil(heads / GRID_LIMIT))
+    grid = together, tiles, math.ceil(heads / together)
+    sizes = (np.int32(size) for size in (heads, H // G, T, S))
     kernel[grid, threads, None, shared_bytes](q, k, v, o, lse, *sizes, np.float32(scale * LOG2E))
     return o, lse
 

@@ -10,6 +10,7 @@
 
 #include "launch/element.cuh"
 #include "launch/exp2.cuh"
+#include "rows.cuh"
 
 using Float4 = Vector<float, 4>;
 
@@ -28,9 +29,6 @@ static_assert(TX == 8 || TX == 16, "the threads of a row must stand in one warp"
 static_assert(BLOCK_T % TY == 0 && BLOCK_S % TX == 0 && BLOCK_S % 4 == 0, "tiles must divide evenly among threads");
 
 __device__ float minus_infinity() { return __int_as_float(0xff800000); }
-
-// How many keys row t sees: a prefix. Bottom right aligned, so negative where T > S and t sees none.
-__device__ int keys_seen(int t, int T, int S) { return CAUSAL ? min(S, t + 1 + S - T) : S; }
 
 __device__ Float4 load4(const float* source) { return *reinterpret_cast<const Float4*>(source); }
 
@@ -159,8 +157,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v4_register_tiles(
     const element* __restrict__ v,  // (B, G, S, D)
     element* __restrict__ o,  // (B, H, T, D)
     float* __restrict__ lse,  // (B, H, T), natural logarithm
-    int H,
-    int G,
+    int heads,  // B * H
+    int share,  // query heads of a key/value head
     int T,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
@@ -171,11 +169,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v4_register_tiles(
   float* p_smem = v_smem + BLOCK_S * WIDTH;  // (BLOCK_T, P_FLOATS)
 
   const int x = threadIdx.x % TX, y = threadIdx.x / TX;
-  // A causal tile near the end sees the most keys: started first, it does not leave the GPU waiting at the end.
-  const int tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const int first_row = tile * BLOCK_T;
-  const size_t head = static_cast<size_t>(blockIdx.z) * H + blockIdx.y;  // of q, o and lse: [b, h]
-  const size_t group = static_cast<size_t>(blockIdx.z) * G + blockIdx.y / (H / G);  // of k and v: [b, g]
+  if (head_of_block() >= heads) return;
+  const size_t head = head_of_block(), group = head_of_block() / share;  // [b, h] of q, o and lse; [b, g] of k and v
+  const int first_row = tile_of_block() * BLOCK_T;
   const int tile_seen = keys_seen(min(first_row + BLOCK_T, T) - 1, T, S);  // keys that any row of the tile sees
   const int all_seen = keys_seen(first_row, T, S);  // keys that every row of it sees
 

@@ -68,8 +68,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) v5_mma(
     const __half* __restrict__ v,  // (B, G, S, D)
     __half* __restrict__ o,  // (B, H, T, D)
     float* __restrict__ lse,  // (B, H, T), natural logarithm
-    int H,
-    int G,
+    int heads,  // B * H
+    int share,  // query heads of a key/value head
     int T,
     int S,
     float scale_log2e) {  // scale * log2(e): exp(x * scale) = exp2(x * scale_log2e)
@@ -79,11 +79,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) v5_mma(
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   __half* q_smem = smem + warp * 16 * MTILES * ROW;  // (16 * MTILES, ROW), the warp's rows
-  // A causal tile near the end sees the most keys: started first, it does not leave the GPU waiting at the end.
-  const int tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const int block_row = tile * BLOCK_T, first_row = block_row + warp * 16 * MTILES;
-  const size_t head = static_cast<size_t>(blockIdx.z) * H + blockIdx.y;  // of q, o and lse: [b, h]
-  const size_t group = static_cast<size_t>(blockIdx.z) * G + blockIdx.y / (H / G);  // of k and v: [b, g]
+  if (head_of_block() >= heads) return;
+  const size_t head = head_of_block(), group = head_of_block() / share;  // [b, h] of q, o and lse; [b, g] of k and v
+  const int block_row = tile_of_block() * BLOCK_T, first_row = block_row + warp * 16 * MTILES;
   const int tile_seen = keys_seen(min(block_row + BLOCK_T, T) - 1, T, S);  // keys that any row of the tile sees
   const int all_seen = keys_seen(block_row, T, S);  // keys that every row of it sees
 

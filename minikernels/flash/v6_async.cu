@@ -88,8 +88,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) v6_async(
     const __half* __restrict__ v,  // (B, G, S, D)
     __half* __restrict__ o,  // (B, H, T, D)
     float* __restrict__ lse,  // (B, H, T), natural logarithm
-    int H,
-    int G,
+    int heads,  // B * H
+    int share,  // query heads of a key/value head
     int T,
     int S,
     float scale_log2e) {  // scale * log2(e), greater than 0: exp(x * scale) = exp2(x * scale_log2e)
@@ -98,15 +98,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) v6_async(
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   __half* q_smem = smem + warp * 16 * MTILES * ROW;  // (16 * MTILES, ROW), the warp's rows
-  // A causal tile near the end sees the most keys: started first, it does not leave the GPU waiting at the end.
-  const int tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const int block_row = tile * BLOCK_T, first_row = block_row + warp * 16 * MTILES;
-  const size_t head = static_cast<size_t>(blockIdx.z) * H + blockIdx.y;  // of q, o and lse: [b, h]
-  const unsigned group = blockIdx.z * G + blockIdx.y / (H / G);  // of k and v: [b, g]
+  if (head_of_block() >= heads) return;
+  const size_t head = head_of_block(), group = head_of_block() / share;  // [b, h] of q, o and lse; [b, g] of k and v
+  const int block_row = tile_of_block() * BLOCK_T, first_row = block_row + warp * 16 * MTILES;
   const int tile_seen = keys_seen(min(block_row + BLOCK_T, T) - 1, T, S);  // keys that any row of the tile sees
 
-  k += static_cast<size_t>(group) * S * D;  // [b, g, 0, 0]
-  v += static_cast<size_t>(group) * S * D;
+  k += group * S * D;  // [b, g, 0, 0]
+  v += group * S * D;
   copy_tile<BLOCK_T>(smem, q + (head * T + block_row) * D, min(BLOCK_T, T - block_row));
   clear_padding(smem, BLOCK_T + 4 * BLOCK_S);  // of Q and both stages, which follow each other
   if (tile_seen > 0) copy_stage(stages, k, v, 0, S);

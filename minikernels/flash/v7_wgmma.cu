@@ -3,10 +3,10 @@
 // A block stays on its SM and takes one item after the other: BLOCK_T query rows of one head. One thread, the producer,
 // asks the copy engine (TMA) for Q, and for tiles of K and V into rings of STAGES places. CONSUMERS warpgroups own 64
 // rows each and all keys. The tensor cores read Q, K and V from shared memory themselves; P is their left operand in
-// the registers where its scores were computed. Three overlaps hide the rest: warpgroups issue their products in
-// turns, so that while one computes exponentials the tensor cores have another's; a warpgroup looks for the maxima of
-// tile j + 1 while its own product P V of tile j runs; and the tiles of all items are one stream, so that an item's
-// first scores run beside the last values of the item before.
+// the registers where its scores were computed; outputs leave by the copy engine too. Three overlaps hide the rest:
+// warpgroups issue their products in turns, so that while one computes exponentials the tensor cores have another's; a
+// warpgroup looks for the maxima of tile j + 1 while its own product P V of tile j runs; and the tiles of all items are
+// one stream, so that an item's first scores run beside the last values of the item before.
 // Differs from v6_async: wgmma on operands in shared memory in place of ldmatrix and mma.sync; copies by one thread.
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; BLOCK_S, CONSUMERS, STAGES.
@@ -17,9 +17,12 @@ constexpr int BLOCK_T = 64 * CONSUMERS;
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr int Q_TILE = BLOCK_T * WIDTH, KV_TILE = BLOCK_S * WIDTH;  // elements
 constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
-constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;  // together at most 65,536 of an SM
+constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
+constexpr int START_REGISTERS = 65536 / THREADS / 8 * 8;  // of every thread, and what is dealt out anew
 
 static_assert(CONSUMERS == 2 || CONSUMERS == 3, "registers are dealt out for these");
+static_assert(PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS <= (1 + CONSUMERS) * START_REGISTERS,
+              "a consumer would wait for registers for ever");
 static_assert(2 * Q_TILE % 1024 == 0 && 2 * KV_TILE % 1024 == 0, "every panel begins where the swizzle does");
 
 // What an item asks for.
@@ -30,7 +33,7 @@ struct Item {
 struct Smem {
   __half q[2][Q_TILE];  // (PANELS, BLOCK_T, 64) each, swizzled
   __half k[STAGES][KV_TILE], v[STAGES][KV_TILE];  // (PANELS, BLOCK_S, 64) each, swizzled
-  __half o[BLOCK_T * ROW];
+  Outgoing<PANELS> o[4 * CONSUMERS];  // of every warp
   Item item[2];  // whose Q stand there; of 0 tiles after the last one
   Barrier q_full[2], q_empty[2], k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };
@@ -62,27 +65,37 @@ __device__ void load_tile(__half* tile, const TensorMap& map, Barrier* full, int
   for (int p = 0; p < PANELS; p++) tma_load(tile + p * rows * 64, map, full, 64 * p, row, slice);
 }
 
-// The producer: Q of an item, and its tiles of K and V from the last one on, each when its place is free.
+// The producer: tiles of K and V of an item from the last one on, each when its place is free, and Q of the next item
+// before its turn comes. Of unlike items the next is taken late: a block that takes one early keeps it from idle ones.
 __device__ void produce(
     Smem& smem, const TensorMap& q, const TensorMap& k, const TensorMap& v, int* next, int items, const Sizes& size) {
   Ring<2> queries;
   Ring<STAGES> ring;
-  for (int number = blockIdx.x; number < items; queries.next()) {
-    const Item item = item_of(number, size);
+  const auto ask_for_queries = [&](int number) {
+    const Item item = number < items ? item_of(number, size) : Item{};  // of 0 tiles after the last one
     barrier_wait(&smem.q_empty[queries.place], queries.parity ^ 1);  // the item that stood there has all its scores
     smem.item[queries.place] = item;
-    load_tile(smem.q[queries.place], q, &smem.q_full[queries.place], BLOCK_T, item.first, item.head);
+    Barrier* const full = &smem.q_full[queries.place];
+    if (item.tiles > 0) load_tile(smem.q[queries.place], q, full, BLOCK_T, item.first, item.head);
+    else barrier_arrive(full);
+    queries.next();
+    return item;
+  };
+  int number = blockIdx.x;
+  Item item = ask_for_queries(number), coming;
+  while (item.tiles > 0) {
+    const int slice = item.head / size.share;  // [b, g] of k and v
+    const int taking = CAUSAL ? min(item.tiles - 1, 2) : item.tiles - 1, asking = max(0, taking - 1);  // at these tiles
     for (int j = item.tiles - 1; j >= 0; j--, ring.next()) {
+      if (j == taking) number = CAUSAL ? gridDim.x + atomicAdd(next, 1) : number + gridDim.x;
       barrier_wait(&smem.k_empty[ring.place], ring.parity ^ 1);  // every warp is done with what stands there
-      load_tile(smem.k[ring.place], k, &smem.k_full[ring.place], BLOCK_S, j * BLOCK_S, item.head / size.share);
+      load_tile(smem.k[ring.place], k, &smem.k_full[ring.place], BLOCK_S, j * BLOCK_S, slice);
       barrier_wait(&smem.v_empty[ring.place], ring.parity ^ 1);
-      load_tile(smem.v[ring.place], v, &smem.v_full[ring.place], BLOCK_S, j * BLOCK_S, item.head / size.share);
+      load_tile(smem.v[ring.place], v, &smem.v_full[ring.place], BLOCK_S, j * BLOCK_S, slice);
+      if (j == asking) coming = ask_for_queries(number);
     }
-    number = CAUSAL ? gridDim.x + atomicAdd(next, 1) : number + gridDim.x;  // alike items need no counter
+    item = coming;
   }
-  barrier_wait(&smem.q_empty[queries.place], queries.parity ^ 1);
-  smem.item[queries.place].tiles = 0;
-  barrier_arrive(&smem.q_full[queries.place]);
 }
 
 // Start score = Q K^T: 64 rows against BLOCK_S keys, 16 columns a step.
@@ -108,7 +121,7 @@ __device__ void add_values(float (&o)[WIDTH / 2], const unsigned (&p)[BLOCK_S / 
 // A consumer: warpgroup `group` of CONSUMERS, its 64 rows of every item.
 __device__ void consume(
     Smem& smem,
-    __half* __restrict__ o,
+    const TensorMap& o,
     float* __restrict__ lse,
     const Sizes& size,
     float scale_log2e,
@@ -123,9 +136,8 @@ __device__ void consume(
   float score[BLOCK_S / 2], o_reg[WIDTH / 2] = {}, shift[2], alpha[2];
   unsigned p[BLOCK_S / 16][4];
   const auto write = [&](const Item& item, const Sums& sums) {
-    const size_t row = static_cast<size_t>(item.head) * size.T + item.first + warp_row;  // of o and lse: [b, h, t]
-    __half* o_smem = smem.o + warp_row * ROW;
-    write_rows(o + row * D, lse + row, o_reg, sums, o_smem, size.T - item.first - warp_row, scale_log2e, lane);
+    send_rows(o, lse + static_cast<size_t>(item.head) * size.T, smem.o[4 * group + warp], o_reg, sums, item.head,
+              item.first + warp_row, size.T, scale_log2e);
   };
   const auto release = [&](Barrier* empty) {
     if (lane == 0) barrier_arrive(empty);
@@ -210,13 +222,14 @@ __device__ void consume(
   start_values();
   take_values();
   write(item, sums);
+  sent();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) v7_wgmma(
     const __grid_constant__ TensorMap q,  // (B * H, T, D)
     const __grid_constant__ TensorMap k,  // (B * G, S, D)
     const __grid_constant__ TensorMap v,  // (B * G, S, D)
-    __half* __restrict__ o,  // (B, H, T, D)
+    const __grid_constant__ TensorMap o,  // (B * H, T, D)
     float* __restrict__ lse,  // (B, H, T), natural logarithm
     int* __restrict__ next,  // 0: how many items were taken after the first one of every block, if CAUSAL
     int heads,  // B * H

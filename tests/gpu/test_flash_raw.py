@@ -96,12 +96,20 @@ def test_v4_is_right_with_the_smaller_tiles_of_other_gpus(cp, monkeypatch, limit
     judge(*run(cp, V4, arrays, True, 0.1), arrays, True, 0.1)
 
 
-def test_heads_may_be_as_many_as_a_grid_has_rows(cp):
-    arrays = inputs((1, 65_535, 1, 1, 2, 8, False), "float16")
-    for launch in (V5, V6):
-        judge(*run(cp, launch, arrays, False, 0.1), arrays, False, 0.1)
-    with pytest.raises(ShapeError, match="H=65536"):
-        run(cp, V5, inputs((1, 65_536, 1, 1, 2, 8, False), "float16"), False, 0.1)
+@over("causal", [False, True])
+@over("launch", [V4, V5, V6])
+def test_heads_may_be_more_than_a_grid_has_rows(cp, launch, causal):
+    arrays = inputs((1, 65_537, 65_537, 1, 2, 8, causal), "float16")
+    judge(*run(cp, launch, arrays, causal, 0.1), arrays, causal, 0.1)
+    arrays = inputs((65_537, 2, 1, 2, 2, 8, causal), "float16")
+    judge(*run(cp, launch, arrays, causal, 0.1), arrays, causal, 0.1)
+
+
+@over("launch", [V4, V5, V6])
+def test_queries_may_be_as_many_as_a_grid_has_rows(cp, launch):
+    q = cp.empty((1, 1, 2**24, 8), "float16")
+    with pytest.raises(ShapeError, match="T=16777216 must be at most"):
+        launch(q, q[:, :, :1], q[:, :, :1], False, 0.1)
 
 
 def test_what_no_raw_rung_takes_is_refused_in_letters(cp):
