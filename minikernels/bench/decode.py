@@ -65,7 +65,7 @@ def suite(technique, sizes, dtype, variant=""):
     there |= {name: np.stack([moved(there[name], b) for b in range(sizes["B"])]) for name in "kv"}
     kept = LENGTHS[variant](sizes["B"], sizes["S"])
     if variant:
-        there["lengths"] = launch.to_gpu(kept)
+        there["lengths"] = launch.to_gpu(kept.astype(np.int32))  # as kernels read them: none is converted in the time
     entries = []
     for rung in technique.rungs:
         if rung.kind != "numpy":

@@ -149,16 +149,20 @@ __device__ void merge_row(
 #pragma unroll
         for (int f = 0; f < FOURS; f++) x[n][f] = held ? __ldcg(from + f * SPREAD) : float4{};
       }
+      float m_new = m;
+      for (const float2& one : state) m_new = fmaxf(m_new, one.x);
+      const float before = exp2_approx(m - base(m_new));
+      m = m_new;
+      l *= before;
+      for (float4& four : sum) four = {before * four.x, before * four.y, before * four.z, before * four.w};
 #pragma unroll
       for (int n = 0; n < PIECES; n++) {
-        const float m_new = fmaxf(m, state[n].x);
-        const float before = exp2_approx(m - base(m_new)), now = exp2_approx(state[n].x - base(m_new));
-        m = m_new;
-        l = before * l + now * state[n].y;
+        const float now = exp2_approx(state[n].x - base(m));
+        l += now * state[n].y;
 #pragma unroll
         for (int f = 0; f < FOURS; f++)
-          sum[f] = {before * sum[f].x + now * x[n][f].x, before * sum[f].y + now * x[n][f].y,
-                    before * sum[f].z + now * x[n][f].z, before * sum[f].w + now * x[n][f].w};
+          sum[f] = {sum[f].x + now * x[n][f].x, sum[f].y + now * x[n][f].y,
+                    sum[f].z + now * x[n][f].z, sum[f].w + now * x[n][f].w};
       }
     }
 #pragma unroll
