@@ -89,7 +89,11 @@ def lab(tmp_path_factory, root):
         yield f"http://127.0.0.1:{port}/lab"
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:  # now and then it hangs while it stops its extensions
+            server.kill()
+            server.wait()
 
 
 def wait_until_up(address, server, log):
