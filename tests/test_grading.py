@@ -4,12 +4,14 @@ import os
 import re
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minikernels import cli, commands
+from minikernels.core.errors import KernelError
 from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, lockstep
 from minikernels.grading.failure import Overtime
 from minikernels.grading.sandbox import Limits, call
@@ -255,3 +257,22 @@ def test_the_machine_comes_back_after_it_was_ended():
         with pytest.raises(Overtime, match="ended the machine"):
             lockstep.ask(job, lockstep.Job.launch)
     assert job.arguments["x"][0] == 0
+
+
+def test_a_launch_is_not_repeated_and_a_strict_one_still_fails(monkeypatch):
+    asked, ask = [], lockstep.ask
+    monkeypatch.setattr(lockstep, "ask", lambda job, *rest: asked.append(job) or ask(job, *rest))
+    monkeypatch.setattr(lockstep, "remembered", {})
+    text = "def k(x):\n    x[{}] = float32(cuda.threadIdx.x)\n"
+    x = {"x": np.zeros(64, np.float32)}
+    apart, racing = (lockstep.Job(text.format(i), "k.py", "k", (1, 64), x) for i in ("cuda.threadIdx.x", "0"))
+    for strict in (False, True, False):
+        launch, outputs = lockstep.launched(replace(apart, strict=strict))
+        assert outputs["x"].tolist() == list(range(64)) and launch.traffic.store_bytes == 256
+        outputs["x"][:] = 7  # a test may write to what it is given
+    assert len(asked) == 1
+    assert [f.kind for f in lockstep.launched(racing)[0].findings] == ["race"]
+    with pytest.raises(KernelError, match="race"):
+        lockstep.launched(replace(racing, strict=True))
+    lockstep.launched(replace(apart, arguments={"x": np.ones(64, np.float32)}))
+    assert len(asked) == 4 and not x["x"].any()

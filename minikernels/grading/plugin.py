@@ -70,8 +70,8 @@ def submission(request):
 
 @pytest.fixture
 def rng(request):
-    """Random numbers of this case and the run's seed."""
-    return random_numbers(request.node, request.node.name)
+    """Random numbers of this case and the run's seed: the same in all tests of a file that are given the same sizes."""
+    return random_numbers(request.node, request.node.name.partition("[")[2] or request.node.name)
 
 
 def random_numbers(item, name):

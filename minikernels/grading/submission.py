@@ -7,7 +7,7 @@ from minikernels.core.errors import KernelError
 from minikernels.grading import holes, sandbox
 from minikernels.grading.failure import Failure, Overtime
 from minikernels.grading.launched import Launched
-from minikernels.grading.lockstep import Job, ask
+from minikernels.grading.lockstep import Job, launched
 
 __all__ = ["Kernel", "Submission"]
 
@@ -125,7 +125,7 @@ class Kernel:
         job = Job(self.text, self.filename, self.name, (grid, block), arguments, strict)
         try:
             with self.submission.patience():
-                launch, outputs = ask(job, Job.launch)
+                launch, outputs = launched(job)
         except KernelError as error:
             sizes = "".join(f", {n}={v}" for n, v in self.constants.items())
             raise Failure(f"{error}\n(launched with grid {grid}, block {block}{sizes})") from None
