@@ -1,6 +1,7 @@
 """What every test may lean on: where GPU and browser tests run, and a browser page without a network."""
 
 import functools
+import gc
 import os
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("browser") and not chromium():
             item.add_marker(pytest.mark.skip(reason="no Chromium on the PATH"))
+
+
+def pytest_collection_finish():
+    """Take the ten thousand tests out of what the garbage collector looks through: they stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
