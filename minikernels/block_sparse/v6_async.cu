@@ -11,7 +11,9 @@ constexpr int TILES = (C + BLOCK_S - 1) / BLOCK_S;  // of a block of keys
 constexpr int STAGE = 2 * BLOCK_S * ROW;  // K and V of a tile
 
 // The first key of tile u of a list; in a last block that is ragged it may stand at S or past it.
-__device__ int first_key(const int* __restrict__ columns, int u) { return columns[u / TILES] * C + u % TILES * BLOCK_S; }
+__device__ int first_key(const int* __restrict__ columns, int u) {
+  return columns[u / TILES] * C + u % TILES * BLOCK_S;
+}
 
 // Where the keys of the block end that key `first` belongs to.
 __device__ int stop_of(int first, int S) { return min(S, first / C * C + C); }
@@ -68,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) v6_async(
   for (int u = 0; u < tiles; u++) {
     const __half* k_smem = stages + u % 2 * STAGE;  // (BLOCK_S, ROW), and then as much of V
     cp_async_wait<0>();
-    __syncthreads();  // tile u is there for every warp, and every warp is done with tile u - 1, which is overwritten now
+    __syncthreads();  // tile u is there for every warp, and every warp is done with tile u - 1, overwritten now
     if (u + 1 < tiles) copy_stage(stages + (u + 1) % 2 * STAGE, k, v, first_key(columns, u + 1), S);
     cp_async_commit();
 

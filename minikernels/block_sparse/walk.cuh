@@ -31,8 +31,8 @@ struct Shared {
   Barrier place_full, place_empty, q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };
 
-// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp of the consumers whose
-// products are done, and that of the place for every thread that has read it.
+// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp of the consumers
+// whose products are done, and that of the place for every thread that has read it.
 __device__ void set_up(Shared& s) {
   barrier_init(&s.place_full, 1);
   barrier_init(&s.place_empty, GROUP * CONSUMERS);
@@ -51,8 +51,9 @@ __device__ void release(Barrier& empty) {
   if (threadIdx.x % 32 == 0) barrier_arrive(&empty);
 }
 
-// Two consumers take turns at starting products: so one multiplies while the other has its softmax to do. Named barriers
-// 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken in vain.
+// Two consumers take turns at starting products: so one multiplies while the other has its softmax to do. Named
+// barriers 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken in
+// vain.
 __device__ void await_turn(int w) {
   if (CONSUMERS == 2) named_sync(3 + w, 2 * GROUP);
 }
@@ -107,7 +108,12 @@ __device__ bool next_tile(Tile& tile, Shared& s, const Work& work, int& parity) 
 
 __device__ int first_key(const int* columns, int u) { return columns[u / TILES] * C + u % TILES * BLOCK_S; }
 
-__device__ void load_tile(__half (&to)[PANELS][BLOCK_S][PANEL], const TensorMap& map, Barrier& full, int key, int group) {
+__device__ void load_tile(
+    __half (&to)[PANELS][BLOCK_S][PANEL],
+    const TensorMap& map,
+    Barrier& full,
+    int key,
+    int group) {
   barrier_expect(&full, sizeof(to));
   for (int p = 0; p < PANELS; p++) tma_load(to[p], map, &full, p * PANEL, key, group);
 }

@@ -3,7 +3,7 @@
 // A block owns BLOCK_T query rows of one head. Its threads stand in 16 rows (y) of TX (x); thread (y, x) owns 8 rows,
 // y + 16 * i, and of those the scores of keys x + TX * j and the output columns 4 * x .. 4 * x + 3 of every 4 * TX.
 // K and V pass through shared memory as float32 in tiles of BLOCK_S keys, read from HBM CHUNK numbers at a time.
-// Differs from v3_split_rows: a number read from shared memory serves 4 or 8 multiply-adds, not 2, and four come at once.
+// Differs from v3_split_rows: a number read from shared memory serves 4 or 8 multiply-adds, not 2, and 4 come at once.
 //
 // Constants, by -D: D head width; ITEM_BYTES 2 (float16) or 4 (float32); CAUSAL 0 or 1; BLOCK_T, BLOCK_S, TX;
 // CHUNK 4, or 1 where rows of D numbers are not aligned for vector loads.

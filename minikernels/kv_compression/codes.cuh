@@ -13,7 +13,7 @@ constexpr int LOADS = D / CODES;  // loads of a token
 constexpr int LANES = power_of_two(LOADS);  // lanes that share a token; the last of them idle where LOADS is less
 constexpr int KEYS = 32 / LANES;  // tokens of a request
 constexpr int STEP = KEYS * UNROLL;  // tokens that a warp takes at a time
-constexpr int PART = CODES + 4;  // floats that CODES channels of q take in shared memory: no bank conflict between lanes
+constexpr int PART = CODES + 4;  // floats that CODES channels of q take in shared memory: lanes meet no bank conflict
 
 static_assert(D % CODES == 0, "tokens are read 16 bytes at a time");
 static_assert(LANES <= 32, "a token must fit in one request of a warp");

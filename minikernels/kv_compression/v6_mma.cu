@@ -3,12 +3,13 @@
 // A warp takes a group of K_GROUP tokens at a time, STEP of them at once; a block owns up to 8 query heads that share a
 // key/value head, over one of `splits` equal shares of the tokens. Scores are q (rows: heads) times codes of keys
 // (columns: 8 tokens). The layout in which mma leaves them is the one in which it wants its right operand: codes of
-// values (rows: 16 channels) times weights (columns: heads) is the output, turned over. operands.cuh has the operands.
+// values (rows: 16 channels) times weights (columns: heads) is the output, turned over. operands.cuh has the
+// operands, rescaled.cuh what a lane keeps of the tokens before.
 // Differs from v5_split_kv: products on the tensor cores, 16 x 8 x 16 at a time, and no shuffles to add up a score.
 //
 // Constants, by -D: those of states.cuh, with HEADS at most 8 and K_GROUP a multiple of 16; RESIDENT.
 
-#include "operands.cuh"
+#include "rescaled.cuh"
 
 constexpr int STEP = K_GROUP % 32 == 0 && PARTS == 1 ? 32 : 16;  // tokens whose codes are under way at once
 
@@ -23,14 +24,6 @@ constexpr int RANGES_BYTES = 2 * SHARED_SCALES * ITEM_BYTES;
 
 struct alignas(RANGES_BYTES < 16 ? RANGES_BYTES : 16) Ranges {  // scales, or minima, of two neighbouring value tokens
   element item[2 * SHARED_SCALES];
-};
-
-struct Output {  // of 8 heads: row lane / 4 of tile t is channel t of the lane's run, 8 rows further TILES + t
-  float cell[UNITS][TILES][4];
-};
-
-struct Rescaled {  // a lane's state of head lane / 4; l and o_min over its own tokens
-  float m, l, o_min[SHARED_SCALES];
 };
 
 // Make operands of the queries times a group's scales; start the scores with the queries times its minima.
@@ -56,31 +49,6 @@ __device__ void fold(
     for (int i = 0; i < 8; i++) x[i] *= q[i];
     arrange(scaled[t], x);
   }
-}
-
-// Turn the scores of `count` tiles of 8 tokens into weights under the new maximum; bring the state and o under it too.
-template <int count>
-__device__ void rescale(Rescaled& s, Output& o, float (&score)[count][2]) {
-  float m_new = s.m;
-  for (auto& tile : score)
-    for (float cell : tile) m_new = fmaxf(m_new, cell);
-  m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 1));
-  m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 2));
-  const float alpha = exp2_approx(s.m - base(m_new));
-  s.m = m_new;
-  s.l *= alpha;
-  for (float& cell : s.o_min) cell *= alpha;
-  for (auto& tile : score) {
-    for (float& cell : tile) {
-      cell = exp2_approx(cell - base(m_new));
-      s.l += cell;
-    }
-  }
-  const float left = __shfl_sync(0xffffffff, alpha, lane() % 4 * 8);  // of the heads of this lane's columns of o
-  const float right = __shfl_sync(0xffffffff, alpha, lane() % 4 * 8 + 4);
-  for (auto& unit : o.cell)
-    for (auto& tile : unit)
-      for (int i = 0; i < 4; i++) tile[i] *= i % 2 ? right : left;
 }
 
 __device__ void multiply_values(float (&c)[4], const unsigned (&codes)[4], const Pair (&weight)[2]) {

@@ -1,8 +1,8 @@
 // The two products of attention by mma.sync, for a warp that owns tiles of 16 query rows and meets a tile of keys.
 //
-// mma.sync leaves scores in the layout in which it wants its left operand: two neighbouring 8-key tiles of P, rounded to
-// float16, are the left operand of P V without any exchange between lanes. Tiles stand in shared memory in rows of STRIDE
-// numbers, an odd multiple of 8: so ldmatrix meets no bank conflict.
+// mma.sync leaves scores in the layout in which it wants its left operand: two neighbouring 8-key tiles of P, rounded
+// to float16, are the left operand of P V without any exchange between lanes. Tiles stand in shared memory in rows of
+// STRIDE numbers, an odd multiple of 8: so ldmatrix meets no bank conflict.
 
 #pragma once
 

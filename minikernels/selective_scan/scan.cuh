@@ -49,8 +49,8 @@ __device__ float log2_approx(float x) {
   return y;
 }
 
-// log(1 + w) for w in [0, 1/2]: w + w^2 q(w), where q meets the function at the Chebyshev nodes; good to one unit in the
-// last place.
+// log(1 + w) for w in [0, 1/2]: w + w^2 q(w), where q meets the function at the Chebyshev nodes; good to one unit in
+// the last place.
 __device__ float log1p_small(float w) {
   float q = fmaf(-0.0329058431f, w, 0.0959996283f);
   q = fmaf(q, w, -0.152894720f);
