@@ -52,8 +52,8 @@ __device__ void release(Barrier& empty) {
 }
 
 // Two consumers take turns at starting products: so one multiplies while the other has its softmax to do. Named
-// barriers 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken in
-// vain.
+// barriers 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken
+// in vain.
 __device__ void await_turn(int w) {
   if (CONSUMERS == 2) named_sync(3 + w, 2 * GROUP);
 }
