@@ -18,7 +18,6 @@ constexpr int ROW = WIDTH + 8;  // of shared memory: an odd multiple of 16 bytes
 constexpr int CHUNKS = D / 8;  // 16-byte copies of a row
 constexpr int NTILES = BLOCK_S / 8;  // 8-key tiles of scores
 constexpr int DTILES = WIDTH / 8;  // 8-column tiles of output
-constexpr float LN2 = 0.69314718f;
 
 static_assert(D >= 8 && D % 8 == 0, "rows of D float16 are read 16 bytes at a time");
 static_assert(BLOCK_S % 16 == 0, "P V takes 16 keys a step");

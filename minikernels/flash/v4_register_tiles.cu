@@ -9,7 +9,7 @@
 // CHUNK 4, or 1 where rows of D numbers are not aligned for vector loads.
 
 #include "launch/element.cuh"
-#include "launch/exp2.cuh"
+#include "launch/softmax.cuh"
 #include "rows.cuh"
 
 using Float4 = Vector<float, 4>;
@@ -22,13 +22,10 @@ constexpr int WIDTH = (D + 4 * TX - 1) / (4 * TX) * (4 * TX);  // D, padded with
 constexpr int COLUMNS = WIDTH / TX;  // output columns of a thread in each of its rows
 constexpr int ROW_FLOATS = WIDTH + 4;  // a row of Q or K: neighbouring rows start 4 banks apart
 constexpr int P_FLOATS = BLOCK_S + TX;  // a row of P: the rows that one warp writes fall on different banks
-constexpr float LN2 = 0.69314718f;
 
 static_assert(D >= 1 && D % CHUNK == 0, "rows of D numbers are read CHUNK at a time");
 static_assert(TX == 8 || TX == 16, "the threads of a row must stand in one warp");
 static_assert(BLOCK_T % TY == 0 && BLOCK_S % TX == 0 && BLOCK_S % 4 == 0, "tiles must divide evenly among threads");
-
-__device__ float minus_infinity() { return __int_as_float(0xff800000); }
 
 __device__ Float4 load4(const float* source) { return *reinterpret_cast<const Float4*>(source); }
 
@@ -124,7 +121,7 @@ __device__ void absorb_row(
   float m_new = m;
   for (float cell : score) m_new = fmaxf(m_new, cell);
   m_new = row_max(m_new);
-  const float shift = m_new == minus_infinity() ? 0.0f : m_new;  // a row that has seen no key: no inf - inf
+  const float shift = base(m_new);
   const float alpha = exp2_approx(m - shift);
   l *= alpha;
   for (float& cell : o) cell *= alpha;

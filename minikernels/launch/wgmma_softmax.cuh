@@ -84,7 +84,7 @@ __device__ void send_rows(
     const int t = row + 8 * half + lane / 4;
     inverse[half] = sum == 0.0f ? 0.0f : 1.0f / sum;
     if (t < T && lane % 4 == 0)
-      lse[t] = sum == 0.0f ? minus_infinity() : sums.m[half] * scale_log2e * 0.69314718f + logf(sum);
+      lse[t] = sum == 0.0f ? minus_infinity() : sums.m[half] * scale_log2e * LN2 + logf(sum);
   }
   if (lane == 0) tma_store_wait<0>();
   __syncwarp();  // the engine has read the rows before, which are overwritten now

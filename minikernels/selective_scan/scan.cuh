@@ -19,7 +19,6 @@ constexpr int ROW = CHANNELS / VEC;  // loads of a token's channels
 constexpr int ROWS = THREADS / ROW;  // tokens that the block reads with one load a thread
 constexpr int STEPS = (TOKENS + ROWS - 1) / ROWS;
 constexpr int MIXES = (TOKENS * N + THREADS - 1) / THREADS;  // elements of b, and of c, that a thread stages
-constexpr float LN2 = 0.69314718f;
 
 static_assert(CHANNELS % VEC == 0 && THREADS % ROW == 0, "a thread must read the same channels of every token");
 static_assert(TOKENS % UNROLL == 0, "tiles must be whole steps");
