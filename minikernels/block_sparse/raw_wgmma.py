@@ -8,6 +8,7 @@ from minikernels.block_sparse.lists import BlockLists, block_lists
 from minikernels.block_sparse.raw import FOLDER, HALF, aligned
 from minikernels.block_sparse.raw import check as check_arrays
 from minikernels.block_sparse.tiles import wgmma_tile
+from minikernels.core.limits import heads_in_cache
 from minikernels.core.numerics import LOG2E
 from minikernels.launch import HOPPER, multiprocessors, raw, tensor_map
 
@@ -81,7 +82,7 @@ def sorted_lists(q, k, mask, block, causal):
     (B, H, T, D), (G, S) = q.shape, k.shape[1:3]
     lists, rows = block_lists(mask, T, S, block, causal), mask.shape[2]
     counts = np.broadcast_to((lists.starts[1:] - lists.starts[:-1]).reshape(mask.shape[:3]), (B, H, rows))
-    together = H // G * max(1, TOGETHER // (2 * HALF * S * D))
+    together = heads_in_cache(TOGETHER, H // G, S, HALF * D)
     bunch = np.arange(B * H, dtype=np.int32, like=mask) // together
     least_first = (1 + bunch[:, None]) * (1 + mask.shape[3]) - counts.reshape(B * H, rows)
     return SortedLists(lists, np.argsort(least_first.ravel(), kind="stable").astype(np.int32))

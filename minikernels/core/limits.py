@@ -2,7 +2,7 @@
 
 from minikernels.core.errors import ShapeError
 
-__all__ = ["GRID_LIMIT", "SHARED_LIMIT", "check_grid", "tile_rows"]
+__all__ = ["GRID_LIMIT", "SHARED_LIMIT", "check_grid", "heads_in_cache", "tile_rows"]
 
 GRID_LIMIT = 65_535  # blocks along y and along z
 SHARED_LIMIT = 48 * 1024  # bytes of static shared memory of a block
@@ -25,3 +25,23 @@ def tile_rows(width, arrays=2, largest=32):
     while rows > 1 and arrays * rows * width * 4 > SHARED_LIMIT:
         rows //= 2
     return rows
+
+
+def heads_in_cache(room, share, S, row_bytes):
+    """Return how many query heads have keys and values that take `room` bytes together: all that share some, at least.
+
+    Parameters
+    ----------
+    room : int
+        Bytes of an L2 cache.
+    share : int
+        Query heads of a key/value head.
+    S, row_bytes : int
+        Keys of a head, and bytes of one.
+
+    Examples
+    --------
+    >>> heads_in_cache(16 << 20, 4, 4096, 256), heads_in_cache(16 << 20, 4, 10**6, 256)
+    (32, 4)
+    """
+    return share * max(1, room // (2 * max(1, S) * row_bytes))

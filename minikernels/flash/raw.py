@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minikernels.core.errors import ShapeError
-from minikernels.core.limits import GRID_LIMIT
+from minikernels.core.limits import GRID_LIMIT, heads_in_cache
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import HOPPER, architecture, multiprocessors, raw, shared_limit, tensor_map
@@ -135,8 +135,7 @@ def bunch(heads, share, S, row_bytes, causal):
     >>> bunch(64, 4, 4096, 256, causal=True), bunch(64, 4, 4096, 256, causal=False), bunch(2, 2, 1, 16, causal=True)
     (32, 4, 2)
     """
-    fit = max(1, L2_SHARE // (2 * max(1, S) * row_bytes)) if causal else 1
-    return min(heads, share * fit)
+    return min(heads, heads_in_cache(L2_SHARE, share, S, row_bytes) if causal else share)
 
 
 def tile_v4_register_tiles(D, itemsize, limit=227 * 1024):
