@@ -212,15 +212,14 @@ def test_tiles_of_v4_fit_the_shared_memory_they_were_sized_for(D, limit):
     assert flash.shared_v4_register_tiles(flash.tile_v4_register_tiles(D, 4, limit)) <= limit
 
 
-@pytest.mark.parametrize(("wrong", "file", "start"), [
-    ({"CONSUMERS": 4}, "v7_wgmma.cu", "static_assert(CONSUMERS == 2"),
-    ({"D": 12}, "wgmma_rows.cuh", "static_assert(D >= 8"),
+@pytest.mark.parametrize(("technique", "constants", "file", "start"), [
+    ("flash", flash.tile_v7_wgmma(64) | {"CAUSAL": False, "CONSUMERS": 4}, "v7_wgmma.cu", "static_assert(CONSUMERS"),
+    ("block_sparse", block_sparse_wgmma.constants(64, (128, 128), False) | {"D": 12}, "walk.cuh", "static_assert(D >"),
 ])
-def test_line_numbers_are_those_of_the_file(compiler, wrong, file, start):
-    constants = flash.tile_v7_wgmma(64) | {"CAUSAL": False} | wrong
-    kernel = RawKernel(PACKAGE / "flash/v7_wgmma.cu", "v7_wgmma", tuple(constants.items()), (), (9, 0))
+def test_line_numbers_are_those_of_the_file(compiler, technique, constants, file, start):
+    kernel = RawKernel(PACKAGE / technique / "v7_wgmma.cu", "v7_wgmma", tuple(constants.items()), (), (9, 0))
     code, log = compiler.compile(kernel.source(), [*kernel.options, *kernel.including(), "-arch=sm_90a"])
-    lines = (PACKAGE / "flash" / file).read_text("utf-8").splitlines()
+    lines = (PACKAGE / technique / file).read_text("utf-8").splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.startswith(start))
     assert code != 0
     assert f"{file}({number})" in log

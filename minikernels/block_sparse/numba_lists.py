@@ -70,11 +70,13 @@ def v3_block_lists(D, R, C, ROWS, PARTS, BLOCK_S, CAUSAL):
                     l *= alpha
                     for d in range(D):
                         o_reg[d] *= alpha
+                    total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                     for n in range(keys):
                         p = math.exp(score[n] - base)
-                        l += p
+                        total += p
                         for d in range(D):
                             o_reg[d] += p * v_smem[n, d]
+                    l += total
                     m = m_new
                 cuda.syncthreads()  # every thread is done with the tile before the next one overwrites it
         if mine_here:
@@ -157,11 +159,13 @@ def v4_full_partial(D, R, C, ROWS, PARTS, BLOCK_S, CAUSAL):
                     l *= alpha
                     for d in range(D):
                         o_reg[d] *= alpha
+                    total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                     for n in range(keys):
                         p = math.exp(score[n] - base)
-                        l += p
+                        total += p
                         for d in range(D):
                             o_reg[d] += p * v_smem[n, d]
+                    l += total
                     m = m_new
                 cuda.syncthreads()  # every thread is done with the tile before the next one overwrites it
         if mine_here:

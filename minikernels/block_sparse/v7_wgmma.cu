@@ -32,18 +32,6 @@ __device__ void start_values(
   wgmma_commit();
 }
 
-// Hide the keys from S on, and those that a row does not see.
-__device__ void hide(float (&score)[SCORES], int first_row, int first_key, int T, int S) {
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const int t = first_row + 8 * half;
-    const int seen = (CAUSAL ? min(S, t + S - T + 1) : S) - first_key - threadIdx.x % 4 * 2;  // from the lane's first
-    for (int n = 0; n < BLOCK_S / 8; n++)
-      for (int e = 0; e < 2; e++)
-        if (8 * n + e >= seen) score[4 * n + 2 * half + e] = minus_infinity();
-  }
-}
-
 __device__ void consume(
     Shared& s,
     const TensorMap& o_map,
@@ -53,7 +41,7 @@ __device__ void consume(
     int S,
     float scale_log2e) {
   const int w = threadIdx.x / GROUP - 1, warp_row = threadIdx.x / 32 * 16 - ROWS, row = warp_row + threadIdx.x % 32 / 4;
-  Ring k, v;
+  Ring<STAGES> k, v;
   Tile tile;
   int q_parity = 0, place_parity = 0;
   if (w == 1) pass_turn(w);  // the first turn is consumer 0's
@@ -66,53 +54,53 @@ __device__ void consume(
       unsigned p[BLOCK_S / 16][4];
       barrier_wait(&s.q_full, q_parity);
       q_parity ^= 1;
-      barrier_wait(&s.k_full[k.stage], k.parity);
+      barrier_wait(&s.k_full[k.place], k.parity);
       await_turn(w);
       wgmma_fence();
-      start_scores(score, s.q[w], s.k[k.stage]);
+      start_scores(score, s.q[w], s.k[k.place]);
       pass_turn(w);
       wgmma_wait<0>();
       pinned(score);
-      release(s.k_empty[k.stage]);
-      k.advance();
+      warp_arrive(&s.k_empty[k.place]);
+      k.next();
       if (tile.full == 0) hide(score, tile.row + row, first_key(columns, 0), T, S);
       raise_maxima(score, sums, shift, alpha, scale_log2e);
       weigh(score, sums, shift, scale_log2e);
       round_weights(p, score);
-      if (tile.count > 1) barrier_wait(&s.k_full[k.stage], k.parity);
+      if (tile.count > 1) barrier_wait(&s.k_full[k.place], k.parity);
       for (int u = 1; u < tile.count; u++) {
         await_turn(w);
         wgmma_fence();
-        start_scores(score, s.q[w], s.k[k.stage]);
-        barrier_wait(&s.v_full[v.stage], v.parity);
+        start_scores(score, s.q[w], s.k[k.place]);
+        barrier_wait(&s.v_full[v.place], v.parity);
         wgmma_fence();
-        start_values(o, p, s.v[v.stage]);
+        start_values(o, p, s.v[v.place]);
         pass_turn(w);
         wgmma_wait<1>();
         pinned(score);
-        release(s.k_empty[k.stage]);
-        k.advance();
+        warp_arrive(&s.k_empty[k.place]);
+        k.next();
         if (u >= tile.full) hide(score, tile.row + row, first_key(columns, u), T, S);
         raise_maxima(score, sums, shift, alpha, scale_log2e);
         // Waiting for K here keeps the assembler from waiting for O first: the maxima are found beside the products,
         // and exponentials follow, mixed with what mends O.
-        if (u + 1 < tile.count) barrier_wait(&s.k_full[k.stage], k.parity);
+        if (u + 1 < tile.count) barrier_wait(&s.k_full[k.place], k.parity);
         wgmma_wait<0>();
         pinned(o);
-        release(s.v_empty[v.stage]);
-        v.advance();
+        warp_arrive(&s.v_empty[v.place]);
+        v.next();
         weigh(score, sums, shift, scale_log2e);
         rescale(o, alpha);
         round_weights(p, score);
       }
-      release(s.q_empty);
-      barrier_wait(&s.v_full[v.stage], v.parity);
+      warp_arrive(&s.q_empty);
+      barrier_wait(&s.v_full[v.place], v.parity);
       wgmma_fence();
-      start_values(o, p, s.v[v.stage]);
+      start_values(o, p, s.v[v.place]);
       wgmma_wait<0>();
       pinned(o);
-      release(s.v_empty[v.stage]);
-      v.advance();
+      warp_arrive(&s.v_empty[v.place]);
+      v.next();
     }
     send_rows(o_map, lse + static_cast<size_t>(tile.head) * T, s.o[threadIdx.x / 32 - 4], o, sums, tile.head,
               tile.row + warp_row, T, scale_log2e);

@@ -47,10 +47,6 @@ __device__ void set_up(Shared& s) {
   barrier_init_done();
 }
 
-__device__ void release(Barrier& empty) {
-  if (threadIdx.x % 32 == 0) barrier_arrive(&empty);
-}
-
 // Two consumers take turns at starting products: so one multiplies while the other has its softmax to do. Named
 // barriers 3 and 4 are theirs, each passed by the one that waits and the one that has started; the last turn is taken
 // in vain.
@@ -61,18 +57,6 @@ __device__ void await_turn(int w) {
 __device__ void pass_turn(int w) {
   if (CONSUMERS == 2) named_arrive(4 - w, 2 * GROUP);
 }
-
-// Where a ring stands: tile n is in stage n % STAGES, and its barriers have the parity of n / STAGES.
-struct Ring {
-  int stage = 0, parity = 0;
-
-  __device__ void advance() {
-    if (++stage == STAGES) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // All that there is to do.
 struct Work {
@@ -125,7 +109,7 @@ __device__ void produce(
     const TensorMap& k_map,
     const TensorMap& v_map,
     const Work& work) {
-  Ring k, v;
+  Ring<STAGES> k, v;
   int q_parity = 0, place_parity = 0, place = blockIdx.x;
   while (true) {
     barrier_wait(&s.place_empty, place_parity ^ 1);  // the consumers have begun the last tile
@@ -147,14 +131,14 @@ __device__ void produce(
     for (int u = 0; u <= tile.count; u++) {  // K of tile u, and V of the tile before it
       const int next = u + 1 < tile.count ? first_key(columns, u + 1) : 0;  // looked up while this tile waits for room
       if (u < tile.count) {
-        barrier_wait(&s.k_empty[k.stage], k.parity ^ 1);
-        load_tile(s.k[k.stage], k_map, s.k_full[k.stage], key, tile.group);
-        k.advance();
+        barrier_wait(&s.k_empty[k.place], k.parity ^ 1);
+        load_tile(s.k[k.place], k_map, s.k_full[k.place], key, tile.group);
+        k.next();
       }
       if (u > 0) {
-        barrier_wait(&s.v_empty[v.stage], v.parity ^ 1);
-        load_tile(s.v[v.stage], v_map, s.v_full[v.stage], last, tile.group);
-        v.advance();
+        barrier_wait(&s.v_empty[v.place], v.parity ^ 1);
+        load_tile(s.v[v.place], v_map, s.v_full[v.place], last, tile.group);
+        v.next();
       }
       last = key;
       key = next;

@@ -92,9 +92,11 @@ def v3_split_rows(D, THREADS, ROWS, BLOCK_S, CAUSAL):
                     l[r] *= alpha
                     for i in range(PART):
                         o_reg[r, i] *= alpha
+                    total = float32(0)  # of four weights, added up apart: a long sum loses fewer bits
                     for n in range(KEYS):
                         score[r, n] = math.exp(score[r, n] - base)  # the score becomes a probability
-                        l[r] += score[r, n]
+                        total += score[r, n]
+                    l[r] += total
                 for i in range(PART):
                     for n in range(KEYS):
                         element = v_smem[j + n, lane + LANES * i]

@@ -80,11 +80,13 @@ def v2_keys_outside(D, BLOCK_T, BLOCK_S, CAUSAL):
                         l *= alpha
                         for d in range(D):
                             o_reg[d] *= alpha
+                        total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                         for j in range(mine):
                             p = math.exp(score[j] - m_new)
-                            l += p
+                            total += p
                             for d in range(D):
                                 o_reg[d] += p * v_smem[j, d]
+                        l += total
                         m = m_new
                     if first + BLOCK_S < tile_seen:  # another key tile will want this row's state
                         for d in range(D):
@@ -173,11 +175,13 @@ def v2_tiled(D, BLOCK_T, BLOCK_S, CAUSAL):
                 l *= alpha
                 for d in range(D):
                     o_reg[d] *= alpha
+                total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                 for j in range(mine):
                     p = math.exp(score[j] - m_new)
-                    l += p
+                    total += p
                     for d in range(D):
                         o_reg[d] += p * v_smem[j, d]
+                l += total
                 m = m_new
             cuda.syncthreads()  # every thread is done with the tile before the next one overwrites it
         if t < T:

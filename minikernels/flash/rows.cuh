@@ -1,11 +1,10 @@
-// Which rows of queries a block works on, and which keys they see.
+// Which rows of queries a block works on, and, by launch/mask.cuh, which keys they see.
 //
 // Constants, by -D: CAUSAL 0 or 1.
 
 #pragma once
 
-// How many keys row t sees: a prefix. Bottom right aligned, so negative where T > S and t sees none.
-__device__ inline int keys_seen(int t, int T, int S) { return CAUSAL ? min(S, t + 1 + S - T) : S; }
+#include "launch/mask.cuh"
 
 // A block of a grid (heads of a bunch, tiles of query rows, bunches) owns one tile of one head. Blocks start along x,
 // then y, then z: one bunch after the other, whose keys and values fit in L2 together, and of all its heads the causal

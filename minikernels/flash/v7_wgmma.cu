@@ -11,8 +11,11 @@
 //
 // Constants, by -D: D head width, a multiple of 8; CAUSAL 0 or 1; BLOCK_S, CONSUMERS, STAGES.
 
-#include "wgmma_rows.cuh"
+#include "launch/hopper.cuh"
+#include "launch/wgmma_softmax.cuh"
 
+constexpr int PANELS = (D + 63) / 64;  // of 64 columns; columns past D are zeros by the copy engine
+constexpr int WIDTH = 64 * PANELS;
 constexpr int BLOCK_T = 64 * CONSUMERS;
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr int Q_TILE = BLOCK_T * WIDTH, KV_TILE = BLOCK_S * WIDTH;  // elements
@@ -20,6 +23,8 @@ constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 constexpr int START_REGISTERS = 65536 / THREADS / 8 * 8;  // of every thread, and what is dealt out anew
 
+static_assert(D >= 8 && D % 8 == 0 && D <= 128, "the copy engine takes rows of a multiple of 16 bytes");
+static_assert(BLOCK_S == 64 || BLOCK_S == 128, "wgmma stands for these numbers of keys");
 static_assert(CONSUMERS == 2 || CONSUMERS == 3, "registers are dealt out for these");
 static_assert(PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS <= (1 + CONSUMERS) * START_REGISTERS,
               "a consumer would wait for registers for ever");
@@ -36,15 +41,6 @@ struct Smem {
   Outgoing<PANELS> o[4 * CONSUMERS];  // of every warp
   Item item[2];  // whose Q stand there; of 0 tiles after the last one
   Barrier q_full[2], q_empty[2], k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
-};
-
-// Where the ring stands: which place is next, and the parity of the phase that fills it.
-template <int PLACES>
-struct Ring {
-  int place = 0, parity = 0;
-  __device__ void next() {
-    if (++place == PLACES) place = 0, parity ^= 1;
-  }
 };
 
 struct Sizes {
@@ -139,9 +135,6 @@ __device__ void consume(
     send_rows(o, lse + static_cast<size_t>(item.head) * size.T, smem.o[4 * group + warp], o_reg, sums, item.head,
               item.first + warp_row, size.T, scale_log2e);
   };
-  const auto release = [&](Barrier* empty) {
-    if (lane == 0) barrier_arrive(empty);
-  };
   const auto await_item = [&] {  // the next one, and its Q
     barrier_wait(&smem.q_full[queries.place], queries.parity);
     Item item{};
@@ -163,7 +156,7 @@ __device__ void consume(
   const auto end_turn = [&] { named_arrive(1 + (group + 1) % CONSUMERS, 256); };
   const auto take_scores = [&] {
     pinned(score);
-    release(&smem.k_empty[keys.place]);
+    warp_arrive(&smem.k_empty[keys.place]);
     keys.next();
   };
   const auto start_both = [&] {
@@ -177,7 +170,7 @@ __device__ void consume(
     in_order();  // the maxima before the wait; exponentials after it, for the compiler to mix with what mends o
     wgmma_wait<0>();  // from now on p and o may be written
     pinned(o_reg);
-    release(&smem.v_empty[values.place]);
+    warp_arrive(&smem.v_empty[values.place]);
     values.next();
   };
 
@@ -187,7 +180,7 @@ __device__ void consume(
   end_turn();
   wgmma_wait<0>();
   take_scores();
-  hide(score, item.first + lane_row, item.tiles - 1, size.T, size.S, lane);  // ragged, or the diagonal crosses it
+  hide(score, item.first + lane_row, (item.tiles - 1) * BLOCK_S, size.T, size.S);  // ragged, or the diagonal crosses it
   raise_maxima(score, sums, shift, alpha, scale_log2e);
   weigh(score, sums, shift, scale_log2e);
   round_weights(p, score);
@@ -195,21 +188,21 @@ __device__ void consume(
     for (int j = item.tiles - 2; j >= 0; j--) {  // scores of tile j, values of tile j + 1
       start_both();
       if (CAUSAL && (j + 1) * BLOCK_S > keys_seen(item.first + warp_row, size.T, size.S))
-        hide(score, item.first + lane_row, j, size.T, size.S, lane);
+        hide(score, item.first + lane_row, j * BLOCK_S, size.T, size.S);
       raise_maxima(score, sums, shift, alpha, scale_log2e);
       take_values();
       weigh(score, sums, shift, scale_log2e);
       rescale(o_reg, alpha);
       round_weights(p, score);
     }
-    release(&smem.q_empty[queries.place]);
+    warp_arrive(&smem.q_empty[queries.place]);
     queries.next();
     const Item coming = await_item();
     if (coming.tiles == 0) break;
     start_both();
     const Sums done = sums;
     sums = Sums{};
-    hide(score, coming.first + lane_row, coming.tiles - 1, size.T, size.S, lane);
+    hide(score, coming.first + lane_row, (coming.tiles - 1) * BLOCK_S, size.T, size.S);
     raise_maxima(score, sums, shift, alpha, scale_log2e);
     take_values();
     weigh(score, sums, shift, scale_log2e);

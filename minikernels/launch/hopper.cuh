@@ -49,6 +49,20 @@ __device__ inline void barrier_wait(Barrier* b, int parity) {
   }
 }
 
+// By all lanes of a warp: it is done with what a barrier of one arrival a warp lets others overwrite.
+__device__ inline void warp_arrive(Barrier* b) {
+  if (threadIdx.x % 32 == 0) barrier_arrive(b);
+}
+
+// Where a ring stands: which of its PLACES is next, and the parity of the phase in which it is filled.
+template <int PLACES>
+struct Ring {
+  int place = 0, parity = 0;
+  __device__ void next() {
+    if (++place == PLACES) place = 0, parity ^= 1;
+  }
+};
+
 // ---- the copy engine, PTX ISA 9.7.9.27.1.2: start copying a box to shared memory; its bytes count on the barrier.
 // Coordinates are those of the box's first element, the innermost axis first. One thread asks for the whole box.
 __device__ inline void tma_load(void* to, const TensorMap& map, Barrier* b, int x, int y, int z) {

@@ -3,16 +3,34 @@
 // A warp has 16 of the warpgroup's 64 rows. Lane l holds rows l / 4 and l / 4 + 8 of them: number i of an array belongs
 // to the first row where i / 2 is even, to the second where it is odd (wgmma.cuh). Scores are as the product left them;
 // scale_log2e = scale * log2(e) is greater than 0, and exp(x * scale) = exp2(x * scale_log2e).
+//
+// Constants, by -D: CAUSAL 0 or 1.
 
 #pragma once
 
 #include "launch/hopper.cuh"
+#include "launch/mask.cuh"
 #include "launch/softmax.cuh"
 
 // The running maxima of the lane's two rows, and its share of their running sums.
 struct Sums {
   float m[2] = {minus_infinity(), minus_infinity()}, l[2] = {};
 };
+
+// Hide the keys of a tile that a row does not see.
+template <int N>
+__device__ void hide(
+    float (&score)[N],
+    int row,  // the lane's first one
+    int key,  // the tile's first one
+    int T,
+    int S) {
+  const int first = key + threadIdx.x % 4 * 2;  // the lane's first key
+  const int seen[2] = {keys_seen(row, T, S) - first, keys_seen(row + 8, T, S) - first};
+#pragma unroll
+  for (int i = 0; i < N; i++)
+    if (i / 4 * 8 + i % 2 >= seen[i / 2 % 2]) score[i] = minus_infinity();
+}
 
 // Find the new maxima (of scores as they are: scale > 0), what they shift scores by, and what mends older sums.
 template <int N>
