@@ -331,7 +331,7 @@ gpu = recordings()[0]
 case = gpu.case("gqa", "float16")
 found = {rung.name: gpu.of("gqa", rung.name, case) for rung in catalog.technique("gqa").rungs if rung.kind == "raw"}
 best = gpu.production("gqa", case)
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([best]), spelled(case))
 SVG(svg(ladder([(name, result and result.ms) for name, result in found.items()], reference=(best.name, best.ms))))
 
 # %% [markdown]

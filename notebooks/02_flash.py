@@ -311,7 +311,7 @@ gpu = recordings()[0]
 case = gpu.case("flash", "float16")
 rungs = [r for r in gpu.results if r.technique == "flash" and r.case == case and not r.is_peer]
 best = gpu.production("flash", case)
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([best]), spelled(case))
 SVG(svg(ladder([(r.name, r.ms) for r in rungs], reference=(best.name, best.ms))))
 
 # %%

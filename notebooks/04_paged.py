@@ -328,7 +328,7 @@ gpu = recordings()[0]
 case = gpu.case("paged", "float16")
 found = {rung.name: gpu.of("paged", rung.name, case) for rung in catalog.technique("paged").rungs if rung.kind == "raw"}
 best = gpu.production("paged", case)
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([best]), spelled(case))
 SVG(svg(ladder([(name, result and result.ms) for name, result in found.items()], reference=(best.name, best.ms))))
 
 # %% [markdown]

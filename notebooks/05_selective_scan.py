@@ -325,7 +325,7 @@ case = gpu.case("selective_scan", "float32")
 found = {r.name: gpu.of("selective_scan", r.name, case) for r in catalog.technique("selective_scan").rungs
          if r.kind == "raw"}
 best = gpu.production("selective_scan", case)
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([best]), spelled(case))
 bars = [(name, result and result.ms) for name, result in found.items()]
 SVG(svg(ladder(bars, reference=best and (best.name, best.ms))))
 

@@ -266,7 +266,7 @@ case = gpu.case("linear_attention", "float16")
 rungs = [rung.name for rung in catalog.technique("linear_attention").rungs if rung.kind == "raw"]
 found = {name: gpu.of("linear_attention", name, case) for name in rungs}
 best = gpu.production("linear_attention", case)
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([best]), spelled(case))
 bars = [(name, result and result.ms) for name, result in found.items()]
 SVG(svg(ladder(bars, reference=(best.name, best.ms)).figure))
 

@@ -326,7 +326,7 @@ case = gpu.case("kv_compression", "float16")
 found = {r.name: r.ms for r in gpu.results if (r.technique, r.case) == ("kv_compression", case)}
 own = min((name for name in found if "dequantised" in name), key=found.get)
 rungs = [rung.name for rung in catalog.technique("kv_compression").rungs if rung.kind == "raw"]
-print(gpu.gpu, gpu.date, spelled(case))
+print(gpu.gpu, gpu.dates([gpu.of("kv_compression", rungs[-1], case)]), spelled(case))
 SVG(svg(ladder([(name, found.get(name)) for name in rungs], reference=(own, found[own]))))
 
 # %% [markdown]
