@@ -296,8 +296,8 @@ for recording in recorded.recordings():
 
 # %% [markdown]
 # Everyone waits for the busiest. Where the longest job left is always taken next, the last to end is at
-# most a *short* row behind. What is missing to 1 in the table is paid once a row, however long: its first scores, which
-# no product overlaps, and its output. With $n$ blocks in a row a share is left of
+# most a *short* row behind. What is missing to 1 in the table is paid once a row, however long: its start, which no
+# product overlaps in most kernels, and its output. With $n$ blocks in a row a share is left of
 #
 # $$\frac{n}{n + n_0}, \qquad n_0 \approx 1$$
 #

@@ -75,14 +75,23 @@ def test_wgmma_reads_kept_blocks_once_a_query_tile_and_no_queries_that_see_nothi
     mask = np.random.default_rng(0).random((B, H, T // R, S // C)) < 0.2
     mask[0, 1] = False
     tiles, parts = B * H * T // min(R, 128), R // min(R, 128)
-    kept, busy, warps = int(mask.sum()) * parts, int(mask.any(axis=3).sum()) * R, min(R, 128) // 16
+    kept, busy = int(mask.sum()) * parts, int(mask.any(axis=3).sum()) * R
     steps = kept * C // (128 if min(block) == 128 else 64)
     form = traffic.v7_wgmma(B, H, G, T, S, D, item, mask, block)
-    looked_up = 4 * (3 * tiles + steps) + 32 * 4 * 4 * warps * tiles  # by a thread, by the consumers' warps
+    looked_up = 4 * (4 * tiles + steps)  # by one thread
     assert form.load_bytes == busy * D * item + 2 * kept * C * D * item + looked_up
     assert form.store_bytes == B * H * T * (D * item + 4)
     whole = traffic.v7_wgmma(B, H, G, T, S, D, item, mask, block, causal=True)
     assert whole.load_bytes < form.load_bytes
+    assert (form.barriers, form.atomic_requests) == (0, tiles)
+
+
+def test_warps_of_wgmma_look_up_the_columns_of_partial_blocks():
+    mask = np.ones((1, 1, 4, 4), bool)
+    sizes = 1, 1, 1, 512, 512, 64, 2, mask, (128, 128)
+    here, there = traffic.v7_wgmma(*sizes, causal=True), traffic.v7_wgmma(*sizes)
+    moved = 2 * 6 * 128 * 64 * 2 + 4 * 6  # K, V and columns of the 6 blocks that are in the future
+    assert there.load_bytes - here.load_bytes == moved - 32 * 4 * 8 * 4  # 8 warps, 4 blocks on the diagonal
 
 
 def test_wgmma_refuses_other_blocks_in_letters():

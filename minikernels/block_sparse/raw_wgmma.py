@@ -16,6 +16,7 @@ ROWS = 64  # of a warpgroup's products
 WARP_ROWS = 16  # of them, which a warp writes
 PANEL = 64  # columns of a box that TMA copies
 GROUP = 128  # threads of a warpgroup
+TILE_BYTES = 24  # of what the kernel keeps of a query tile
 TOGETHER = 32 << 20  # bytes of K and V that are walked over at a time: they stay in an L2 cache of 50 MB
 
 
@@ -94,15 +95,15 @@ def constants(D, block, causal):
 
 
 def shared_bytes(tile):
-    """Return the bytes of shared memory of a block: Q and O of a tile, rings of K and V, barriers, room to align.
+    """Return the bytes of shared memory of a block: Q of two tiles, O of one, rings of K and V, tiles and barriers.
 
     >>> shared_bytes(constants(128, (128, 128), False)) <= 227 * 1024
     True
     >>> 2 * (shared_bytes(constants(128, (64, 64), False)) + 1024) <= 228 * 1024  # a block reserves 1 KB beside its own
     True
     """
-    panels, rows = -(-tile["D"] // PANEL), ROWS * tile["CONSUMERS"] + tile["STAGES"] * tile["BLOCK_S"]
-    return 2 * HALF * PANEL * panels * rows + 8 * (5 + 4 * tile["STAGES"]) + 1024
+    panels, rows, keys = -(-tile["D"] // PANEL), ROWS * tile["CONSUMERS"], tile["STAGES"] * tile["BLOCK_S"]
+    return HALF * PANEL * panels * (3 * rows + 2 * keys) + 2 * TILE_BYTES + 8 * (4 + 4 * tile["STAGES"])
 
 
 def kernel(tile):

@@ -212,9 +212,9 @@ def tensor_cores(walk, tile, columns, barriers):
 def v7_wgmma(walk, mask):
     """A request of q, k, v and o is a box of up to 64 columns that TMA copies; boxes past an array's end are left out.
 
-    q is read where a tile sees keys. Each warp of the consumers looks up a tile's place in the order and its list, as
-    the producer's one thread does, but for how many blocks are full; this thread looks up a column for every key tile,
-    and the consumers one where cells have to be hidden. Barriers are those of a consumer before its outputs are copied.
+    q is read where a tile sees keys. The producer's one thread looks up a tile's place in the order, where its list
+    begins and ends and how many of it are full, and a column for every key tile; each warp of the consumers looks up a
+    column where cells have to be hidden. Warpgroups wait for each other at mbarriers and numbered barriers alone.
     """
     tile, (R, C) = wgmma_tile(walk.block), walk.block
     held, warps, width = 64 * tile.CONSUMERS, 4 * tile.CONSUMERS, 8 * -(-walk.sizes[5] // 8)
@@ -224,8 +224,8 @@ def v7_wgmma(walk, mask):
         return lambda first, n: rows(first, n, width, 2, group=height, width=64)
 
     tiles, visits = parts * walk.kept[..., 0].size, parts * C // tile.BLOCK_S * walk.kept
-    hidden = warps * (4 * tiles + int(np.sum(visits * ~walk.whole)))
-    asked = 3 * tiles + int(np.sum(visits))
+    hidden = warps * int(np.sum(visits * ~walk.whole))
+    asked = 4 * tiles + int(np.sum(visits))
     loads = walk.queries(held, 2 * width, boxes(64), walk.kept.any(axis=3))
     loads += walk.key_blocks(walk.kept, 2 * width, boxes(tile.BLOCK_S)).times(2 * parts)
     loads += Access(asked + hidden, asked + hidden, INT * (asked + 32 * hidden))
@@ -233,5 +233,4 @@ def v7_wgmma(walk, mask):
     traffic = loads.loads() + (walk.queries(held, 2 * width, boxes(64)) + lse).stores()
     traffic.atomic_requests = traffic.atomic_sectors = tiles  # each tile that is taken asks for the next one's place
     traffic.atomic_bytes = INT * tiles
-    traffic.barriers = 2 * tile.CONSUMERS * tiles
     return traffic

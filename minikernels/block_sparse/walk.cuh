@@ -22,22 +22,34 @@ constexpr int OUTPUTS = PANELS * PANEL / 2;  // of outputs
 static_assert(D >= 8 && D % 8 == 0 && D <= 128, "TMA takes rows of a multiple of 16 bytes; registers hold 128 columns");
 static_assert(R % BLOCK_T == 0 && C % BLOCK_S == 0, "tiles divide the mask's blocks");
 
+// All that there is to do.
+struct Work {
+  const int *starts, *full, *columns, *order;
+  int* taken;  // query tiles that blocks of threads have taken beside their first ones
+  int mask_b, mask_h, H, G, block_rows, tiles;
+};
+
+// A query tile: whose it is, and what it visits.
+struct Tile {
+  int head, group, row;  // [b, h] of q and o, -1 after the last tile; [b, g] of k and v; first query row
+  int begin, count, full;  // where its list begins, its key tiles, how many of them are of full blocks
+};
+
 struct Shared {
-  __half q[CONSUMERS][PANELS][ROWS][PANEL];
+  __half q[2][CONSUMERS][PANELS][ROWS][PANEL];
   __half k[STAGES][PANELS][BLOCK_S][PANEL];
   __half v[STAGES][PANELS][BLOCK_S][PANEL];
   Outgoing<PANELS> o[4 * CONSUMERS];  // of every warp
-  int place;  // of the query tile that comes next, in the order of the work
-  Barrier place_full, place_empty, q_full, q_empty, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+  Tile tile[2];  // whose Q stand there
+  Barrier q_full[2], q_empty[2], k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
 };
 
-// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp of the consumers
-// whose products are done, and that of the place for every thread that has read it.
+// By one thread: a full barrier waits for the producer and its bytes, an empty one for every warp of the consumers.
 __device__ void set_up(Shared& s) {
-  barrier_init(&s.place_full, 1);
-  barrier_init(&s.place_empty, GROUP * CONSUMERS);
-  barrier_init(&s.q_full, 1);
-  barrier_init(&s.q_empty, 4 * CONSUMERS);
+  for (int i = 0; i < 2; i++) {
+    barrier_init(&s.q_full[i], 1);
+    barrier_init(&s.q_empty[i], 4 * CONSUMERS);
+  }
   for (int i = 0; i < STAGES; i++) {
     barrier_init(&s.k_full[i], 1);
     barrier_init(&s.v_full[i], 1);
@@ -58,36 +70,12 @@ __device__ void pass_turn(int w) {
   if (CONSUMERS == 2) named_arrive(4 - w, 2 * GROUP);
 }
 
-// All that there is to do.
-struct Work {
-  const int *starts, *full, *columns, *order;
-  int* taken;  // query tiles that blocks of threads have taken beside their first ones
-  int mask_b, mask_h, H, G, block_rows, tiles;
-};
-
-// A query tile: whose it is, and what it visits.
-struct Tile {
-  int head, group, row;  // [b, h] of q and o, [b, g] of k and v, first query row
-  int begin, count, full;  // where its list begins, its key tiles, how many of them are of full blocks
-};
-
 __device__ Tile tile_at(const Work& work, int place) {
   const int row = work.order[place / PARTS], head = row / work.block_rows, i = row % work.block_rows;
   const int b = head / work.H, h = head % work.H;
   const int list = (b % work.mask_b * work.mask_h + h % work.mask_h) * work.block_rows + i, begin = work.starts[list];
   return {head, b * work.G + h / (work.H / work.G), i * R + place % PARTS * BLOCK_T,
           begin, (work.starts[list + 1] - begin) * TILES, work.full[list] * TILES};
-}
-
-// The consumers' next tile, once the producer has taken one; false where nothing was left.
-__device__ bool next_tile(Tile& tile, Shared& s, const Work& work, int& parity) {
-  barrier_wait(&s.place_full, parity);
-  parity ^= 1;
-  const int place = s.place;
-  barrier_arrive(&s.place_empty);
-  if (place >= work.tiles) return false;
-  tile = tile_at(work, place);
-  return true;
 }
 
 __device__ int first_key(const int* columns, int u) { return columns[u / TILES] * C + u % TILES * BLOCK_S; }
@@ -102,46 +90,55 @@ __device__ void load_tile(
   for (int p = 0; p < PANELS; p++) tma_load(to[p], map, &full, p * PANEL, key, group);
 }
 
-// The producer: one thread that copies what the consumers will read, in the order in which they will.
+// The producer: one thread that copies what the consumers will read, in the order in which they will. All query tiles are
+// one stream: the next one is taken, and its Q asked for, before the keys of this one are all there.
 __device__ void produce(
     Shared& s,
     const TensorMap& q_map,
     const TensorMap& k_map,
     const TensorMap& v_map,
     const Work& work) {
-  Ring<STAGES> k, v;
-  int q_parity = 0, place_parity = 0, place = blockIdx.x;
-  while (true) {
-    barrier_wait(&s.place_empty, place_parity ^ 1);  // the consumers have begun the last tile
-    place_parity ^= 1;
-    s.place = place;
-    barrier_arrive(&s.place_full);
-    if (place >= work.tiles) break;
-    const Tile tile = tile_at(work, place);
-    place = gridDim.x + atomicAdd(work.taken, 1);  // of all blocks the first that is free: the answer has time to come
-    if (tile.count == 0) continue;
+  Ring<2> queries;
+  Ring<STAGES> ring;
+  int place = blockIdx.x;
+  const auto take = [&] { place = gridDim.x + atomicAdd(work.taken, 1); };  // of all blocks the first that is free
+  const auto ask = [&] {
+    const Tile tile = place < work.tiles ? tile_at(work, place) : Tile{-1};
+    Barrier* const full = &s.q_full[queries.place];
+    barrier_wait(&s.q_empty[queries.place], queries.parity ^ 1);  // the tile that stood there has all its scores
+    s.tile[queries.place] = tile;
+    if (tile.count == 0) barrier_arrive(full);
+    else {
+      barrier_expect(full, sizeof(s.q[0]));
+      for (int w = 0; w < CONSUMERS; w++)
+        for (int p = 0; p < PANELS; p++)
+          tma_load(s.q[queries.place][w][p], q_map, full, p * PANEL, tile.row + w * ROWS, tile.head);
+    }
+    queries.next();
+    return tile;
+  };
+  Tile tile = ask();
+  while (tile.head >= 0) {
+    if (tile.count == 0) {
+      take();
+      tile = ask();
+      continue;
+    }
     const int* columns = work.columns + tile.begin;
-    int key = first_key(columns, 0), last = 0;
-    barrier_wait(&s.q_empty, q_parity ^ 1);  // no consumer needs the last tile's Q any more
-    q_parity ^= 1;
-    barrier_expect(&s.q_full, sizeof(s.q));
-    for (int w = 0; w < CONSUMERS; w++)
-      for (int p = 0; p < PANELS; p++) tma_load(s.q[w][p], q_map, &s.q_full, p * PANEL, tile.row + w * ROWS, tile.head);
+    const int taking = max(0, tile.count - 3), asking = min(tile.count - 1, taking + 1);  // at these key tiles
+    int key = first_key(columns, 0);
+    Tile coming;
 #pragma unroll 1
-    for (int u = 0; u <= tile.count; u++) {  // K of tile u, and V of the tile before it
+    for (int u = 0; u < tile.count; u++, ring.next()) {
       const int next = u + 1 < tile.count ? first_key(columns, u + 1) : 0;  // looked up while this tile waits for room
-      if (u < tile.count) {
-        barrier_wait(&s.k_empty[k.place], k.parity ^ 1);
-        load_tile(s.k[k.place], k_map, s.k_full[k.place], key, tile.group);
-        k.next();
-      }
-      if (u > 0) {
-        barrier_wait(&s.v_empty[v.place], v.parity ^ 1);
-        load_tile(s.v[v.place], v_map, s.v_full[v.place], last, tile.group);
-        v.next();
-      }
-      last = key;
+      if (u == taking) take();
+      barrier_wait(&s.k_empty[ring.place], ring.parity ^ 1);
+      load_tile(s.k[ring.place], k_map, s.k_full[ring.place], key, tile.group);
+      barrier_wait(&s.v_empty[ring.place], ring.parity ^ 1);
+      load_tile(s.v[ring.place], v_map, s.v_full[ring.place], key, tile.group);
+      if (u == asking) coming = ask();
       key = next;
     }
+    tile = coming;
   }
 }

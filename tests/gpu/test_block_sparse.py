@@ -109,6 +109,21 @@ def test_lists_made_beforehand_give_the_same(cp, rung):
         cp.testing.assert_array_equal(x, y)
 
 
+@over("case", [TILES[16], TILES[17], TILES[19]], ids=label)
+def test_any_order_of_rows_gives_the_same(cp, case):
+    takes("v7_wgmma", case)
+    arrays = made(case, "float16")
+    arrays[3][:, ::2, :1] = False  # rows without a key, which stand last where lists are sorted
+    q, k, v, mask = (cp.asarray(x) for x in arrays)
+    given = q, k, v, mask, case.block, case.causal, 0.125
+    listed, order = raw_wgmma.sorted_lists(*given[:2], mask, case.block, case.causal)
+    expected = api.ATTENTION.function("v7_wgmma")(*given, raw_wgmma.SortedLists(listed, order))
+    for other in (order[::-1].copy(), cp.random.default_rng(0).permutation(order)):
+        found = api.ATTENTION.function("v7_wgmma")(*given, raw_wgmma.SortedLists(listed, other))
+        for x, y in zip(found, expected, strict=True):
+            cp.testing.assert_array_equal(x, y)
+
+
 @over("rung", RAW)
 def test_views_that_are_not_contiguous_or_not_aligned(cp, rung):
     case = Case(2, 4, 2, 65, 80, 64, 64, 64, causal=True)
