@@ -203,7 +203,8 @@ def test_call_with_wrong_arguments_names_the_parameters():
     ("", "it defines: none"), ("def k(x):\n    \x00\n", "mine.py:"),
     ("def k(x):\n    x[0] = " + "(" * 300 + "1" + ")" * 300, "mine.py:"),
     ("def k(x):\n    x[0] = " + "+".join(["x[0]"] * 3000), "nested too deeply"),
-    ("A = 2 ** 64\nB = A ** 64\nC = B ** 64\nD = C ** 64\ndef k(x):\n    x[0] = D\n", "the name D is not defined")])
+    ("A = 2 ** 64\nB = A ** 64\nC = B ** 64\nD = C ** 64\ndef k(x):\n    x[0] = D\n",
+     "D is bound in line 4 (D = C ** 64) to more than arithmetic of numbers")])
 def test_sources_that_cannot_be_read_are_refused(text, says):
     with pytest.raises(simt.KernelError) as raised:
         simt.run_source(text, "k", 1, 1, np.zeros(1), filename="mine.py")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minikernels.core.errors import KernelError
 from minikernels.simt import names
+from minikernels.simt.constants import Outside, module_names
 from minikernels.simt.rewrite import Program, Rewriter
 
 __all__ = ["program_of", "program_of_text"]
@@ -30,7 +31,7 @@ def program_of_text(text, name, filename="<submission>", extra=None):
     """Return the program of the kernel ``name`` in a source that is never executed.
 
     Only what the text itself shows is known: its kernels and device functions, module constants that are
-    literals or arithmetic on them, and the names of `names.source_names`.
+    arithmetic of numbers (`constants.module_names`), and the names of `names.source_names`.
     """
     try:
         tree = ast.parse(text, filename)
@@ -98,51 +99,7 @@ class _Text:
     def __init__(self, tree, text, filename, extra):
         self.text, self.filename = text, filename
         self.functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
-        self.names = names.source_names() | {k: names.describe(v) for k, v in extra.items()}
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                value = self._constant(node.value)
-                if value is not None:
-                    self.names[node.targets[0].id] = value
-
-    def _constant(self, node):
-        if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
-            return node.value
-        if isinstance(node, ast.Name) and isinstance(self.names.get(node.id), (bool, int, float, tuple)):
-            return self.names[node.id]
-        if isinstance(node, ast.Tuple):
-            items = [self._constant(e) for e in node.elts]
-            return None if None in items else tuple(items)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            value = self._constant(node.operand)
-            return None if value is None or isinstance(value, tuple) else -value
-        if isinstance(node, ast.BinOp):
-            a, b = self._constant(node.left), self._constant(node.right)
-            if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-                try:
-                    if isinstance(node.op, ast.Pow) and abs(b) > 64:
-                        return None
-                    found = {ast.Add: lambda: a + b, ast.Sub: lambda: a - b, ast.Mult: lambda: a * b,
-                            ast.Div: lambda: a / b, ast.FloorDiv: lambda: a // b, ast.Mod: lambda: a % b,
-                            ast.Pow: lambda: a**b}.get(type(node.op), lambda: None)()
-                    # not a number that a kernel can hold: left out, and so refused where it is used
-                    return None if isinstance(found, complex) or abs(found or 0) >= 2**64 > 0 and isinstance(
-                        found, int) else found
-                except (ZeroDivisionError, OverflowError):
-                    return None
-        if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
-            kind = self._type(node.func)
-            value = self._constant(node.args[0])
-            if kind is not None and isinstance(value, (int, float)):
-                return kind.dtype.type(value)
-        return None
-
-    def _type(self, node):
-        found = self.names.get(node.id) if isinstance(node, ast.Name) else None
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            space = self.names.get(node.value.id)
-            found = names.member(space, node.attr) if isinstance(space, names.Namespace) else None
-        return found if isinstance(found, names.Cast) else None
+        self.names = module_names(tree, names.source_names() | {k: names.describe(v) for k, v in extra.items()})
 
 
 class _TextFunction:
@@ -160,9 +117,12 @@ class _TextFunction:
     def resolve(self, name):
         if name in self.source_file.functions:
             return names.Device(self.source_file.functions[name])
-        if name in self.source_file.names:
-            return self.source_file.names[name]
-        raise NameError(name)
+        if name not in self.source_file.names:
+            raise NameError(name)
+        found = self.source_file.names[name]
+        if isinstance(found, Outside):
+            raise LookupError(str(found))
+        return found
 
     def device(self, target):
         if isinstance(target.function, ast.FunctionDef):
