@@ -105,8 +105,13 @@ def test_votes_and_matches():
         uniform = len(set(lanes.tolist())) == 1
         for k, v in enumerate(lanes):
             match = sum(1 << j for j in np.flatnonzero(lanes == v).tolist())
-            assert out[first + k].tolist() == [p.all(), p.any(), p.all() or not p.any(), bits, alive, match,
-                                               alive if uniform else 0, uniform]
+            assert out[first + k].tolist() == [p.all(), p.any(), p.all() or not p.any(), signed(bits), alive,
+                                               signed(match), signed(alive) if uniform else 0, uniform]
+
+
+def signed(bits):
+    """Return 32 bits as the int32 that numba makes of votes and matches; ``activemask`` alone is unsigned."""
+    return bits - (bits >> 31 << 32)
 
 
 def mask_in_a_branch(out):

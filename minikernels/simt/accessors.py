@@ -19,11 +19,14 @@ class Clock:
         self.geometry = geometry
         self.epoch = np.zeros(geometry.blocks, np.int32)
         self.warp_epoch = np.zeros((geometry.blocks, geometry.warps), np.int32)
+        self.block_at = np.full_like(self.epoch, -1)  # the statement of the launch that was the last barrier
+        self.warp_at = np.full_like(self.warp_epoch, -1)
         self.partial = []  # (sequence, lanes): warp barriers that only some of a warp's lanes took part in
 
-    def block_barrier(self, blocks):
+    def block_barrier(self, blocks, sequence):
         """Note that the given blocks (a bool each) passed a barrier."""
         self.epoch = self.epoch + blocks
+        self.block_at = np.where(blocks, sequence, self.block_at)
         if blocks.all():
             self.partial = []
 
@@ -34,6 +37,7 @@ class Clock:
         whole = (inside == alive).all(axis=2)
         some = inside.any(axis=2)
         self.warp_epoch = self.warp_epoch + (whole & some)
+        self.warp_at = np.where(some, sequence, self.warp_at)
         if (some & ~whole).any():
             self.partial = [*self.partial, (sequence, inside & ~whole[..., None])]
 
@@ -46,7 +50,7 @@ class Record:
     def __init__(self, machine, name, line, atomic=False, value=None):
         self.epoch, self.warp_epoch = machine.clock.epoch, machine.clock.warp_epoch
         self.line, self.name, self.atomic, self.value = line, name, atomic, value
-        self.sequence, self.fences = machine.sequence, machine.fences
+        self.sequence, self.fences = machine.sequence, machine.releases.fences
 
     def key(self):
         """Return what makes two records of a chunk alike."""

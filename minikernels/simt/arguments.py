@@ -79,6 +79,8 @@ def _scalar(name, value):
     if isinstance(value, bool):
         return np.bool_(value)
     if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise KernelError(f"{name} is {value:,}, which does not fit in 64 bits", kind="language")
         return np.int64(value) if value < 2**63 else np.uint64(value)
     if isinstance(value, float):
         return np.float64(value)

@@ -144,13 +144,13 @@ BINARY = {
 
 def _negate(a):
     kind = a.dtype if a.dtype.kind == "f" else U64 if a.dtype.kind == "u" else I64
-    return np.negative(a.astype(kind))
+    return np.negative(a).astype(kind) if a.dtype != BOOL else np.negative(a.astype(kind))
 
 
 def _invert(a):
     if a.dtype.kind == "f":
         raise TypeError("~ takes integers; cast with int32(...) first")
-    return np.invert(a if a.dtype == BOOL else a.astype(U64 if a.dtype.kind == "u" else I64))
+    return np.invert(a) if a.dtype == BOOL else np.invert(a).astype(U64 if a.dtype.kind == "u" else I64)
 
 
 def _plus(a):

@@ -25,7 +25,8 @@ UPDATES = {
     "add": lambda old, x: old + x, "sub": lambda old, x: old - x,
     "and_": lambda old, x: old & x, "or_": lambda old, x: old | x, "xor": lambda old, x: old ^ x,
     "inc": _increment, "dec": _decrement, "exch": lambda old, x: x,
-    "max": np.maximum, "min": np.minimum, "nanmax": np.fmax, "nanmin": np.fmin,
+    "max": lambda old, x: np.where(x > old, x, old), "min": lambda old, x: np.where(x < old, x, old),  # a NaN stays out
+    "nanmax": np.fmax, "nanmin": np.fmin,
 }
 INTEGERS = "i4 u4 i8 u8"
 ALLOWED = {"and_": INTEGERS, "or_": INTEGERS, "xor": INTEGERS, "exch": INTEGERS, "cas": INTEGERS,
@@ -60,8 +61,6 @@ class Atomics:
         shape = self.mask.full.shape
         active = self.mask.full
         operands = [np.broadcast_to(convert(x, storage.dtype), shape)[active] for x in operands]
-        if self.poison is not None and any(x.dtype.kind == "f" and np.isnan(x).any() for x in operands):
-            self.find_once(self.poison)
         if name in ("compare_and_swap", "cas"):
             found = self._rounds(storage, elements, lambda old, at: np.where(
                 old == operands[0][at], operands[1][at], old))
@@ -69,7 +68,7 @@ class Atomics:
             update = UPDATES[name]
             found = self._rounds(storage, elements, lambda old, at: update(old, operands[0][at]))
         if storage.space == "global":
-            self.note_atomic()
+            self.releases.atomic(self)
         result = np.zeros(shape, storage.dtype)
         result[active] = found
         if self.recorder is not None:
@@ -89,34 +88,3 @@ class Atomics:
             found[at] = old
             storage.flat[elements[at]] = update(old, at).astype(storage.dtype)
         return found
-
-    # Ordering between blocks: write, fence, atomic on one side; atomic, read on the other.
-
-    def note_fence(self):
-        """Remember that the active blocks' earlier writes are visible once they pass an atomic."""
-        self.fences += 1
-        for block in self._active_blocks():
-            self.releases.setdefault(block, {})["fence"] = self.sequence
-
-    def note_atomic(self):
-        """Publish what the active blocks fenced; they see what others published."""
-        if not self.releases:
-            return
-        for block in self._active_blocks():
-            entry = self.releases.setdefault(block, {})
-            entry["acquired"] = self.sequence
-            if "fence" in entry:
-                entry["released"], entry["at"] = entry["fence"], self.sequence
-
-    def fenced(self, writer_blocks, rows, numbers, records):
-        """Return which earlier accesses are ordered before the present block by fence and atomic."""
-        out = np.zeros(len(rows), bool)
-        for i, (block, row, number) in enumerate(zip(writer_blocks, rows, numbers)):
-            theirs = self.releases.get(int(block), {})
-            ours = self.releases.get(int(row) + self.geometry.first, {})
-            out[i] = ("released" in theirs and records[number].sequence <= theirs["released"]
-                      and ours.get("acquired", -1) >= theirs["at"])
-        return out
-
-    def _active_blocks(self):
-        return (np.flatnonzero(self.mask.blocks) + self.geometry.first).tolist()

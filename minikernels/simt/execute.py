@@ -176,6 +176,9 @@ def _run(program, grid, block, arguments, shared_bytes, strict, max_steps):
             array[...] = old
         raise _refusal(f"{program.filename}:{machine.line}", error) from error
     traffic = _traffic(machine, program, storages)
+    for line in machine.doubts:
+        if any(_matters(program, grid, block, arguments, machine, before, (line, sign)) for sign in (1, -1)):
+            machine.find_once(machine.doubts[line])
     trace = None
     if recorder is not None:
         trace = recorder.finish(traffic)
@@ -184,6 +187,35 @@ def _run(program, grid, block, arguments, shared_bytes, strict, max_steps):
     for launches in _collecting:
         launches.append(launch)
     return launch
+
+
+def _matters(program, grid, block, arguments, done, before, pretend):
+    """Whether a launch leaves something else in memory with other values in place of a line's undefined ones.
+
+    ``done`` is the machine of the first launch and ``before`` what it found in each array that it may have changed.
+    """
+    found = [array.copy() for array, _ in before]
+    tallies = [(site, site.tallies) for site in _sites(program)]
+    storages, values = bind(program, arguments)
+    machine = Machine(program, done.shared_bytes, False, done.max_steps)
+    machine.explicit64, machine.pretend = done.explicit64, pretend
+    try:
+        for site, _ in tallies:
+            site.pattern, site.tallies = None, {}
+        for array, old in before:
+            array[...] = old
+        give_shadows(machine, program, storages)
+        with np.errstate(all="ignore"):
+            _chunks(machine, program, grid, block, values)
+        return not all(np.array_equal(array, new, equal_nan=array.dtype.kind == "f")
+                       for (array, _), new in zip(before, found, strict=True))
+    except KernelError:  # an undefined index, or a loop that an undefined value keeps going
+        return True
+    finally:
+        for site, counted in tallies:
+            site.pattern, site.tallies = None, counted
+        for (array, _), new in zip(before, found, strict=True):
+            array[...] = new
 
 
 def _refusal(where, error):

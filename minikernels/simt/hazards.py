@@ -35,7 +35,7 @@ class Shadow:
 
     def __init__(self, size, machine, blocks=None):
         self.size, self.machine = size, machine
-        self.writers, self.readers = Accessors(size), None
+        self.writers, self.updaters, self.readers = Accessors(size), None, None  # updaters by atomics
         self.records, self.numbers = [None], {}
         self.log, self.log_lanes, self.last_lane = [], 0, None
         self.unwritten = size
@@ -87,6 +87,7 @@ class Shadow:
         if suspect:
             elements, lanes = storage.touched(lane, offset, self.machine.mask)
             self._compare(storage, elements, lanes, self.writers, record, "reads")
+            self._compare(storage, elements, lanes, self.updaters, record, "reads")
         if len(self.log) > LOG_ENTRIES or self.log_lanes > LOG_LANES:
             self._merge()
 
@@ -104,13 +105,18 @@ class Shadow:
         verb, blocks = "updates" if atomic else "writes", self.machine.mask.blocks
         if self.any_write if self.wrote is None else (self.wrote & blocks).any():
             self._compare(storage, elements, lanes, self.writers, record, verb)
+            if not atomic:  # atomics take turns among themselves
+                self._compare(storage, elements, lanes, self.updaters, record, verb)
         if (self.log or self.readers is not None) and (self.wrote is None or (self.been_read & blocks).any()):
             self._merge()
             self._compare(storage, elements, lanes, self.readers, record, verb)
         if self.unwritten:
-            fresh = elements[self.writers.lane[0, elements] == NOBODY]
+            fresh = elements[self.never_written(elements)]
             self.unwritten -= len(fresh) if distinct else len(np.unique(fresh))
-        if distinct and not atomic and uniform is None:
+        if atomic:
+            self.updaters = self.updaters or Accessors(self.size)
+            self.updaters.add(self, elements, lanes, self._number(record), distinct)
+        elif distinct and uniform is None:
             self.writers.replace(elements, lanes, self._number(record))
         else:
             self.writers.add(self, elements, lanes, self._number(record), distinct)
@@ -120,7 +126,8 @@ class Shadow:
 
     def never_written(self, elements):
         """Return which of the elements nobody has written."""
-        return self.writers.lane[0, elements] == NOBODY
+        fresh = self.writers.lane[0, elements] == NOBODY
+        return fresh if self.updaters is None else fresh & (self.updaters.lane[0, elements] == NOBODY)
 
     def _number(self, record):
         key = record.key()
@@ -150,7 +157,7 @@ class Shadow:
         result = o // width != t // width
         same_block = ~result
         if machine.releases and result.any():
-            result &= ~machine.fenced(o // width, row, r, self.records)
+            result &= ~machine.releases.ordered(machine, o, t, (self.records[number].sequence for number in r))
         if same_block.any():
             o, t, r, row = o[same_block], t[same_block], r[same_block], row[same_block]
             result[same_block] = self._in_block(o, t, r, row)
@@ -184,9 +191,8 @@ class Shadow:
             for number, k in zip(*np.unique(numbers[at], return_index=True)) if len(at) else ():
                 earlier, k = self.records[number], at[k]
                 verb = "reads" if accessors is self.readers else "updates" if earlier.atomic else "writes"
-                if record.atomic and verb == "updates" or (
-                        now == verb == "writes" and record.value is not None and earlier.value == record.value):
-                    continue  # atomics take turns; the same constant is the same whoever wins
+                if now == verb == "writes" and record.value is not None and _same(earlier.value, record.value):
+                    continue  # the same constant is the same whoever wins
                 self._report(storage, elements[k], others[k], lanes[k], earlier, record, verb, now)
 
     def _collisions(self, storage, elements, lanes, values, per_block, record):
@@ -231,3 +237,8 @@ class Shadow:
             text = (f"{who[0]} {before} {cell}{alias} in line {earlier.line} and {who[1]} {now} it in line "
                     f"{record.line}; {mend}")
         machine.find(Finding("race", text, storage.name, index, (earlier.line, record.line), (one, two)))
+
+
+def _same(one, two):
+    """Return whether two constants are the same bits: NaN is itself, and 0.0 is not -0.0."""
+    return one is not None and one.tobytes() == two.tobytes()

@@ -58,7 +58,7 @@ class Intrinsics(Atomics, Warps):
                 self._divergence(mask, missing)
         blocks = mask.blocks
         self.here[BARRIERS] += int(np.count_nonzero(blocks))
-        self.clock.block_barrier(blocks)
+        self.clock.block_barrier(blocks, self.sequence)
         for view in self.storages.values():
             view.storage.shadow.forget(blocks)
         if self.recorder is not None:
@@ -101,7 +101,7 @@ class Intrinsics(Atomics, Warps):
 
     def threadfence(self):
         """Make earlier writes visible to other blocks before later ones."""
-        self.note_fence()
+        self.releases.fence(self)
 
     threadfence_system = threadfence
 
@@ -115,11 +115,11 @@ class Intrinsics(Atomics, Warps):
 
     def popc(self, x):
         """Number of set bits."""
-        return np.bitwise_count(_unsigned(x)).astype(np.int32)
+        return np.bitwise_count(_unsigned(x)).astype(x.dtype)
 
     def brev(self, x):
-        """The bits in reverse order."""
-        bits = _unsigned(x)
+        """The bits in reverse order, of at least 32."""
+        bits = _unsigned(x.astype(f"{x.dtype.kind}4") if x.dtype.kind in "iu" and x.dtype.itemsize < 4 else x)
         width = bits.dtype.itemsize * 8
         out = np.zeros_like(bits)
         for i in range(width):
@@ -133,7 +133,7 @@ class Intrinsics(Atomics, Warps):
         out = np.full(np.shape(bits), width, np.int32)
         for i in range(width):
             out = np.where((bits >> bits.dtype.type(i)) & bits.dtype.type(1), width - 1 - i, out)
-        return out.astype(np.int32)[()]
+        return out.astype(x.dtype)[()]
 
     def ffs(self, x):
         """1 + the place of the lowest set bit; 0 where there is none."""
@@ -142,7 +142,7 @@ class Intrinsics(Atomics, Warps):
         out = np.zeros(np.shape(bits), np.int32)
         for i in reversed(range(width)):
             out = np.where((bits >> bits.dtype.type(i)) & bits.dtype.type(1), i + 1, out)
-        return out.astype(np.int32)[()]
+        return out.astype(np.uint32)[()]
 
     def selp(self, condition, a, b):
         """Return ``a`` where the condition holds, else ``b``; both are computed."""
@@ -154,6 +154,8 @@ class Intrinsics(Atomics, Warps):
         if kind.kind != "f":
             kind = F64
         self.here[{2: 0, 4: 1, 8: 2}[kind.itemsize]] += 2 * self.mask.lanes
+        if kind == F64 and not a.dtype == b.dtype == c.dtype == F64:
+            self.slipped("fma", *sorted((a, b, c), key=lambda x: (x.dtype.kind == "f", x.dtype.itemsize))[1:], False)
         a, b, c = (np.asarray(v, F64) for v in (a, b, c))  # holds a product of two float32 exactly
         product = a * b
         total = product + c
@@ -177,5 +179,4 @@ def _lost_in_product(a, b, product):
 def _unsigned(x):
     if x.dtype.kind not in "iu":
         raise TypeError("bit operations take integers")
-    wide = 8 if x.dtype.itemsize == 8 else 4
-    return np.asarray(x).astype(f"i{wide}").view(f"u{wide}")[()]
+    return np.asarray(x).view(f"u{x.dtype.itemsize}")[()]

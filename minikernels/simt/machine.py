@@ -14,6 +14,7 @@ from minikernels.simt.control import Control
 from minikernels.simt.findings import STOPPING, Finding, short, stop
 from minikernels.simt.intrinsics import Intrinsics
 from minikernels.simt.memory import Memory
+from minikernels.simt.releases import Releases
 from minikernels.simt.scalars import Scalars
 from minikernels.simt.views import View
 
@@ -52,8 +53,9 @@ class Machine(Control, Intrinsics, Memory, Scalars):
         self.sequence = 0
         self.line = program.first_line
         self.explicit64 = program.explicit64
-        self.releases, self.fences = {}, 0
-        self.poison = None  # the finding to report if a NaN of an undefined shuffle reaches memory
+        self.releases = Releases()
+        self.doubts = {}  # line -> the finding, if what a shuffle took from an absent lane there matters
+        self.pretend = None, 0  # of which line such values are the largest (1) or the least (-1) of their type
         self.watch = None
 
     def enter(self, geometry):
@@ -154,6 +156,8 @@ class Machine(Control, Intrinsics, Memory, Scalars):
         """Return ``a <comparison> b``."""
         if isinstance(a, tuple) or isinstance(b, tuple):
             raise TypeError("tuples cannot be compared in a kernel; compare their items")
+        if isinstance(a, View) or isinstance(b, View):
+            raise TypeError("arrays cannot be compared as a whole in a kernel; compare their elements")
         return COMPARE[name](a, b)
 
     def math(self, name, a):
@@ -161,6 +165,7 @@ class Machine(Control, Intrinsics, Memory, Scalars):
         function, special = MATH[name]
         if a.dtype.kind != "f":
             a = a.astype(F64)
+        if a.dtype == F64:
             if special and not self.explicit64:
                 self.slipped(name, a, a, False)
         elif a.dtype == F16 and name not in HALF:

@@ -82,8 +82,6 @@ class Memory:
         done = views.count(self, site, pattern, offset, "store")
         elements, lanes = storage.elements(lane, offset, self.mask)
         values = value if value.ndim == 0 else np.broadcast_to(value, self.mask.full.shape)[self.mask.full]
-        if self.poison is not None and values.dtype.kind == "f" and np.isnan(values).any():
-            self.find_once(self.poison)
         if storage.shadow is not None:
             if pattern.distinct is None:
                 pattern.distinct = len(np.unique(elements)) == len(elements)

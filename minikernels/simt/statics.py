@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minikernels.simt import names
+from minikernels.simt.arithmetic import UNARY
 
 __all__ = ["Static", "Statics"]
 
@@ -96,6 +97,9 @@ class Statics:
                 a = self.static(node.operand)
                 if _python(a) or (a is not None and isinstance(a.value, np.number)
                                   and isinstance(node.op, ast.USub)):
+                    if isinstance(a.value, np.number):  # typed: as numba does it, without a word on what wraps round
+                        with np.errstate(all="ignore"):
+                            return Static(UNARY["USub"](a.value))
                     return Static(not a.value if isinstance(node.op, ast.Not) else -a.value
                                   if isinstance(node.op, ast.USub) else ~a.value
                                   if isinstance(node.op, ast.Invert) else a.value)

@@ -10,7 +10,8 @@ import numpy as np
 from minikernels.core.errors import KernelError
 from minikernels.simt.hazards import Shadow
 
-__all__ = ["ConstStorage", "DynamicMemory", "GlobalStorage", "LocalStorage", "SharedStorage", "sentinel"]
+__all__ = ["ConstStorage", "DynamicMemory", "GlobalStorage", "LocalStorage", "SharedStorage", "extreme",
+           "sentinel"]
 
 
 def sentinel(dtype):
@@ -18,6 +19,15 @@ def sentinel(dtype):
     if dtype.kind == "f":
         return np.array(np.nan, dtype)[()]
     return np.array(True, dtype)[()] if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+def extreme(dtype, sign):
+    """Return the largest number of a type, or for a negative sign the least."""
+    if dtype.kind == "f":
+        return np.finfo(dtype).max * dtype.type(sign)
+    if dtype.kind == "b":
+        return np.bool_(sign > 0)
+    return dtype.type(np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min)
 
 
 class Shadowed:
@@ -60,6 +70,9 @@ class GlobalStorage(Shadowed):
         if any(s % self.itemsize for s in array.strides):
             raise KernelError(f"{name} has strides {array.strides}, not a multiple of its {self.itemsize}-byte "
                               "elements; pass np.ascontiguousarray(...)", kind="language")
+        if array.size and array.__array_interface__["data"][0] % self.itemsize:
+            raise KernelError(f"{name} does not start at a multiple of its {self.itemsize}-byte elements, and a GPU "
+                              "reads no element from elsewhere; pass np.ascontiguousarray(...)", kind="language")
         self.strides = tuple(s // self.itemsize for s in array.strides)
         # flat[0] is the element at the lowest address; negative strides start further on
         self.origin = -sum(s * (n - 1) for s, n in zip(self.strides, array.shape) if s < 0 and n > 0)

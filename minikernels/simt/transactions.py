@@ -60,17 +60,17 @@ def wavefronts(addresses, active, itemsize, store=False):
         lanes = np.concatenate([words[:, part], words[:, part] + 1], axis=1)
         split += _deepest_bank(lanes, None if active is None else np.concatenate([active[:, part]] * 2, axis=1))
     count = np.where(whole <= 1, whole, split)
-    return count, np.minimum(count, 2)
+    halves = 2 if active is None else active.reshape(-1, 2, half).any(axis=2).sum(axis=1)  # that ask for anything
+    return count, np.minimum(count, halves)
 
 
 def _distinct(values, active):
     """Return the number of distinct values among the active columns of each row."""
     if active is not None:
         values = np.where(active, values, np.iinfo(np.int64).max)  # sorts last, and counts as one value more
-    step = np.diff(values, axis=1)
-    if (step < 0).any():
-        step = np.diff(np.sort(values, axis=1), axis=1)
-    count = 1 + np.count_nonzero(step, axis=1)
+    if (values[:, 1:] < values[:, :-1]).any():
+        values = np.sort(values, axis=1)
+    count = 1 + np.count_nonzero(values[:, 1:] != values[:, :-1], axis=1)
     if active is not None:
         count -= ~active.all(axis=1)
     return count

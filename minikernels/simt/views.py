@@ -91,7 +91,7 @@ class View:
                 strides.append(stride * step)
             else:
                 _check(machine, site, self, axis, i, n)
-                start = start + i * stride
+                start = start + (i.astype(np.int64) if i.ndim else int(i)) * stride
         if isinstance(start, np.generic):
             start = int(start)
         return View(self.storage, tuple(shape), tuple(strides), start)
@@ -114,8 +114,8 @@ def _slice(s, n):
     step = 1 if s.step is None else int(s.step)
     if step < 1:
         raise TypeError("slices with a negative or zero step are not supported; index from the end instead")
-    low = np.int64(0) if s.start is None else s.start
-    high = n if s.stop is None else s.stop
+    low = np.int64(0) if s.start is None else s.start.astype(np.int64)
+    high = n if s.stop is None else s.stop.astype(np.int64)
     low = np.where(low < 0, np.maximum(low + n, 0), np.minimum(low, n))[()]
     high = np.where(high < 0, np.maximum(high + n, 0), np.minimum(high, n))[()]
     return low, np.maximum((high - low + step - 1) // step, 0), step

@@ -4,7 +4,7 @@ import numpy as np
 
 from minikernels.simt.findings import Finding, short
 from minikernels.simt.lanes import WARP
-from minikernels.simt.storage import sentinel
+from minikernels.simt.storage import extreme, sentinel
 
 __all__ = ["Warps"]
 
@@ -59,26 +59,23 @@ class Warps:
         return moved.reshape(g.blocks, g.width)
 
     def _undefined(self, moved, absent, active, source, name):
-        """Poison what lanes took from lanes that do not execute; report it, at once or when it is stored.
+        """Put something in place of what lanes took from lanes that do not execute, and doubt this line.
 
-        The upper lanes of a shuffle tree take undefined values that never reach its result. So it is reported
-        where a warp's first lane takes one, and else where a NaN that may stem from it reaches memory.
+        The upper lanes of a shuffle tree take undefined values that never reach its result. So it is a finding only
+        where another value in their place leaves something else in memory (`execute`), and then of this line.
         """
-        def finding(row, warp, lane):
+        if self.line not in self.doubts:
+            first = absent & (np.arange(WARP) == active.argmax(axis=2)[..., None])
+            row, warp, lane = np.argwhere(first if first.any() else absent)[0]
             block, thread = self.geometry.name(row, warp * WARP + lane)
-            return Finding(
+            self.doubts[self.line] = Finding(
                 "uninitialised",
                 f"line {self.line}: thread {short(thread)} of block {short(block)} takes a value from lane "
                 f"{source[row, warp, lane]} of its warp by cuda.{name}, and that lane does not execute it, "
                 "so the value is undefined; start the tree at half the lanes that take part",
                 None, None, (self.line,), ((block, thread),))
-
-        first = absent & (np.arange(WARP) == active.argmax(axis=2)[..., None])
-        if first.any():
-            self.find_once(finding(*np.argwhere(first)[0]))
-        elif self.poison is None and moved.dtype.kind == "f":
-            self.poison = finding(*np.argwhere(absent)[0])
-        return np.where(absent, sentinel(moved.dtype), moved).astype(moved.dtype, copy=False)
+        value = sentinel(moved.dtype) if self.pretend[0] != self.line else extreme(moved.dtype, self.pretend[1])
+        return np.where(absent, value, moved).astype(moved.dtype, copy=False)
 
     def shfl_sync(self, member, value, source):
         """The value of lane ``source`` (taken modulo 32)."""
@@ -122,7 +119,7 @@ class Warps:
 
     def ballot_sync(self, member, predicate):
         """The lanes whose predicate holds, as 32 bits."""
-        return self._spread(self._bits(self._vote(member, predicate, "ballot_sync")))
+        return self._spread(self._bits(self._vote(member, predicate, "ballot_sync")).astype(np.int32))
 
     def match_any_sync(self, member, value):
         """The lanes of the warp that hold the same value, as 32 bits."""
@@ -130,7 +127,7 @@ class Warps:
         v, active = self._warps(value), self._warps(self.mask.full)
         same = (v[..., :, None] == v[..., None, :]) & active[..., None, :]
         g = self.geometry
-        return self._bits(same).reshape(g.blocks, g.width)
+        return self._bits(same).astype(np.int32).reshape(g.blocks, g.width)
 
     def match_all_sync(self, member, value):
         """(lanes as 32 bits, True) where all lanes hold the same value, else (0, False)."""
@@ -138,7 +135,7 @@ class Warps:
         v, active = self._warps(value), self._warps(self.mask.full)
         first = np.take_along_axis(v, active.argmax(axis=2)[..., None], axis=2)
         same = ((v == first) | ~active).all(axis=2)
-        return self._spread(np.where(same, self._bits(active), 0).astype(np.uint32)), self._spread(same)
+        return self._spread(np.where(same, self._bits(active), 0).astype(np.int32)), self._spread(same)
 
     def activemask(self):
         """The lanes of the warp that execute this, as 32 bits."""

@@ -272,6 +272,66 @@ def last_block_without_fence(x, part, ticket, out):
         out[0] = total
 
 
+BLOCKS_RUN = "blocks run in any order"
+
+
+def parts():
+    """Return (x, part, ticket, out) for three blocks of a warp."""
+    return ramp(96), np.zeros(96, np.float32), np.zeros(1, np.int32), np.zeros(3, np.float32)
+
+
+@broken("race", "part", None, (), BLOCKS_RUN, grid=3, block=32, arguments=parts)
+def every_block_takes_itself_for_the_last(x, part, ticket, out):
+    if cuda.threadIdx.x == 0:
+        part[cuda.blockIdx.x] = x[cuda.grid(1)]  # 1
+        cuda.threadfence()
+        cuda.atomic.add(ticket, 0, 1)
+        total = float32(0)
+        for b in range(cuda.gridDim.x):
+            total += part[b]  # 2
+        out[cuda.blockIdx.x] = total
+
+
+@broken("race", "part", (2,), ((2, 0), (1, 0)), BLOCKS_RUN, grid=3, block=32, arguments=parts)
+def last_but_one_block_adds_the_parts_up(x, part, ticket, out):
+    if cuda.threadIdx.x == 0:
+        part[cuda.blockIdx.x] = x[cuda.grid(1)]  # 1
+        cuda.threadfence()
+        if cuda.atomic.add(ticket, 0, 1) == cuda.gridDim.x - 2:
+            total = float32(0)
+            for b in range(cuda.gridDim.x):
+                total += part[b]  # 2
+            out[0] = total
+
+
+@broken("race", "part", None, (), BLOCKS_RUN, grid=3, block=32, arguments=parts)
+def fence_of_one_thread_for_all_of_its_block(x, part, ticket, out):
+    last = cuda.shared.array(1, int32)
+    i = cuda.threadIdx.x
+    part[cuda.grid(1)] = x[cuda.grid(1)]  # 1
+    if i == 0:
+        cuda.threadfence()
+        last[0] = cuda.atomic.add(ticket, 0, 1)
+    cuda.syncthreads()
+    if last[0] == cuda.gridDim.x - 1:
+        total = float32(0)
+        for b in range(cuda.gridDim.x):
+            total += part[b * 32 + i]  # 2
+        cuda.atomic.add(out, 0, total)
+
+
+@broken("race", "s", (0,), (), "")
+def zero_hidden_by_an_atomic_of_its_thread(x, out):
+    s = cuda.shared.array(1, int32)
+    if cuda.threadIdx.x == 0:
+        s[0] = 0  # 1
+        cuda.atomic.add(s, 0, 1)
+    else:
+        cuda.atomic.add(s, 0, 1)  # 2
+    cuda.syncthreads()
+    out[cuda.threadIdx.x] = float32(s[0])
+
+
 def _same_array_twice():
     x = ramp(N)
     return x, x[1:]
@@ -432,6 +492,36 @@ def shuffle_beyond_a_partial_warp(x, out):
     v += cuda.shfl_down_sync(0xFFFFFFFF, v, 24)  # 1
     v += cuda.shfl_down_sync(0xFFFFFFFF, v, 8)
     out[i] = v
+
+
+@broken("uninitialised", None, None, (), "does not execute it", block=20,
+        arguments=lambda: (np.arange(20, dtype=np.int32), np.zeros(1, np.int32)))
+def tree_over_a_partial_warp_of_integers(x, out):
+    v = x[cuda.threadIdx.x]
+    k = 16
+    while k > 0:
+        v += cuda.shfl_down_sync(0xFFFFFFFF, v, k)  # 1
+        k //= 2
+    if cuda.threadIdx.x == 0:
+        out[0] = v
+
+
+@broken("uninitialised", None, None, (), "does not execute it", block=20, arguments=lambda: (-ramp(20), ramp(1)))
+def maximum_over_a_partial_warp(x, out):
+    v = x[cuda.threadIdx.x]
+    k = 16
+    while k > 0:
+        v = max(v, cuda.shfl_down_sync(0xFFFFFFFF, v, k))  # 1
+        k //= 2
+    if cuda.threadIdx.x == 0:
+        out[0] = v
+
+
+@broken("uninitialised", None, None, (), "does not execute it", block=20,
+        arguments=lambda: (np.arange(20, dtype=np.int32), np.zeros(20, np.int32)))
+def neighbour_of_a_partial_warp(x, out):
+    i = cuda.threadIdx.x
+    out[i] = cuda.shfl_sync(0xFFFFFFFF, x[i], i + 3)  # 1
 
 
 @broken("resources", "s", None, (), "52000 bytes")

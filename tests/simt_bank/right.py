@@ -162,6 +162,62 @@ def last_block_adds_the_parts_up(x, part, ticket, out):
         out[0] = total
 
 
+def last_to_come(grid, block):
+    """Return arguments and the answer of a sum whose last block adds up what all threads left."""
+    return lambda: (noise(grid * block), zeros(grid * block), zeros(1, dtype="int32"), zeros(block))
+
+
+def columns(x, *_):
+    return x.reshape(3, N).sum(0)
+
+
+@right(3, N, last_to_come(3, N), columns)
+def one_thread_fences_behind_a_barrier(x, part, ticket, out):
+    last = cuda.shared.array(1, int32)
+    i = cuda.threadIdx.x
+    part[cuda.grid(1)] = x[cuda.grid(1)]
+    cuda.syncthreads()
+    if i == 0:
+        cuda.threadfence()
+        last[0] = cuda.atomic.add(ticket, 0, 1)
+    cuda.syncthreads()
+    if last[0] == cuda.gridDim.x - 1:
+        total = float32(0)
+        for b in range(cuda.gridDim.x):
+            total += part[b * cuda.blockDim.x + i]
+        out[i] = total
+
+
+@right(3, N, last_to_come(3, N), columns)
+def every_thread_fences_before_a_barrier(x, part, ticket, out):
+    last = cuda.shared.array(1, int32)
+    i = cuda.threadIdx.x
+    part[cuda.grid(1)] = x[cuda.grid(1)]
+    cuda.threadfence()
+    cuda.syncthreads()
+    if i == 0:
+        last[0] = cuda.atomic.add(ticket, 0, 1)
+    cuda.syncthreads()
+    if last[0] == cuda.gridDim.x - 1:
+        total = float32(0)
+        for b in range(cuda.gridDim.x):
+            total += part[b * cuda.blockDim.x + i]
+        out[i] = total
+
+
+@right(2, 16, lambda: (noise(32), noise(4), zeros(2), zeros(4)), lambda x, y, *_: x.reshape(2, 16).sum(1), result=2)
+def tree_over_half_a_warp_beside_a_nan(x, y, out, other):
+    i = cuda.threadIdx.x
+    v = x[cuda.grid(1)]
+    k = 8
+    while k > 0:
+        v += cuda.shfl_down_sync(FULL, v, k)
+        k //= 2
+    if i == 0:
+        out[cuda.blockIdx.x] = v
+        other[cuda.blockIdx.x] = y[i] * float32(math.nan)
+
+
 @right(3, N, one(3 * N, 1), lambda x, out: x.sum())
 def reduction_by_atomics(x, out):
     v = warp_sum(x[cuda.grid(1)])
