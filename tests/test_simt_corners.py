@@ -7,7 +7,7 @@ import pytest
 
 from minikernels import simt
 from minikernels.core.errors import KernelError
-from minikernels.launch import cuda, float32, float64, int8
+from minikernels.launch import cuda, float32, float64
 
 FULL = 0xFFFFFFFF
 
@@ -56,9 +56,11 @@ def signs(x, out):
     out[1] = ~x[0]
 
 
-@pytest.mark.parametrize(("x", "wanted"), [
-    (np.uint32(1), [2**32 - 1, 2**32 - 2]), (np.int32(-(2**31)), [-(2**31), 2**31 - 1]),
-    (np.uint8(1), [255, 254]), (np.int8(-128), [-128, 127]), (np.int64(5), [-5, -6])])
+SIGNS = [(np.uint32(1), [2**32 - 1, 2**32 - 2]), (np.int32(-(2**31)), [-(2**31), 2**31 - 1]),
+         (np.uint8(1), [255, 254]), (np.int8(-128), [-128, 127]), (np.int64(5), [-5, -6])]
+
+
+@pytest.mark.parametrize(("x", "wanted"), SIGNS)
 def test_signs_and_inversions_are_taken_before_an_integer_widens(x, wanted):
     out = np.zeros(2, np.int64)
     simt.run(signs, 1, 1, np.array([x]), out)
@@ -80,20 +82,36 @@ def test_a_constant_and_a_variable_have_one_sign():
     assert out.tolist() == [-128, -128]
 
 
-def bits(out):
+def masks(out):
     m = cuda.activemask()
     out[0] = cuda.popc(~m)
     out[1] = cuda.ffs(~m)
-    out[2] = cuda.popc(int8(-1))
-    out[3] = cuda.clz(int8(1))
-    out[4] = cuda.ballot_sync(FULL, True) == FULL
-    out[5] = cuda.ballot_sync(FULL, True) >> 31
+    out[2] = cuda.ballot_sync(FULL, True) == FULL
+    out[3] = cuda.ballot_sync(FULL, True) >> 31
+    out[4] = cuda.match_any_sync(FULL, cuda.laneid // 32) >> 31
 
 
-def test_bits_are_counted_in_the_width_of_the_type_and_votes_are_int32():
-    out = np.zeros(6, np.int64)
-    simt.run(bits, 1, 32, out)
-    assert out.tolist() == [0, 0, 8, 7, 0, -1]
+def test_votes_are_int32_and_the_active_mask_is_not():
+    out = np.zeros(5, np.int64)
+    simt.run(masks, 1, 32, out)
+    assert out.tolist() == [0, 0, 0, -1, -1]
+
+
+def counted_bits(x, out):
+    out[0] = cuda.popc(x[0])
+    out[1] = cuda.clz(x[0])
+    out[2] = cuda.ffs(x[0])
+
+
+BITS = [(np.int8(-1), [8, 0, 1]), (np.int8(1), [1, 7, 1]), (np.uint8(0x50), [2, 1, 5]), (np.int16(-1), [16, 0, 1]),
+        (np.int32(-1), [32, 0, 1]), (np.uint32(0), [0, 32, 0]), (np.int64(-1), [64, 0, 1])]
+
+
+@pytest.mark.parametrize(("x", "wanted"), BITS)
+def test_bits_are_counted_in_the_width_of_the_type(x, wanted):
+    out = np.zeros(3, np.int64)
+    simt.run(counted_bits, 1, 1, np.array([x]), out)
+    assert out.tolist() == wanted
 
 
 def extremes(x, out):
