@@ -70,6 +70,21 @@ def test_climb_says_which_rungs_need_a_gpu(minikernels):
     assert all(rung["reason"].startswith("needs a GPU") for rung in raw)
 
 
+@pytest.mark.parametrize(("technique", "sizes", "unfit"), [
+    ("flash", "1,2,1,5,3,300", ["v2_keys_outside", "v2_tiled", "v3_split_rows"]),
+    ("gqa", "1,80,1,4,200", ["v2_shared_group"]),
+    ("selective_scan", "1,1,1,300", ["v1_channel_major", "v2_token_major", "v3_hillis_steele", "v4_blelloch"]),
+    ("linear_attention", "1,1,2,200", ["v2_chunk"]),
+    ("kv_compression", "1,1,1,1,300", ["v1_dequantize", "v2_folded_scales"]),
+])
+def test_climb_goes_on_where_a_rung_does_not_take_the_sizes(minikernels, technique, sizes, unfit):
+    code, out, err = minikernels("climb", technique, "--json", "--random", sizes)
+    assert (code, err) == (0, "")
+    rungs = [rung for rung in json.loads(out)["rungs"] if rung["kind"] != "raw"]
+    assert [rung["name"] for rung in rungs if rung["reason"] == "does not take these sizes"] == unfit
+    assert all(rung["right"] for rung in rungs if rung["name"] not in unfit)
+
+
 def test_climb_fails_where_a_rung_is_wrong(minikernels, monkeypatch):
     flash = catalog.technique("flash")
 

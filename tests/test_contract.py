@@ -18,6 +18,11 @@ SMALL = {  # letters -> sizes that no tile divides
     "BTEN": (2, 37, 41, 5),
     "BHTD": (2, 3, 37, 16),
 }
+SPREAD = {  # letter -> sizes that meet and miss the limits of every kernel
+    "B": (0, 1, 2), "G": (1, 1, 2), "R": (1, 2, 3, 8, 33, 80), "T": (0, 1, 5, 31, 64, 70), "S": (0, 1, 9, 31, 64, 200),
+    "D": (1, 2, 3, 8, 20, 31, 32, 64, 96, 128, 200, 256, 264, 512, 520, 1100), "P": (1, 5, 16), "E": (0, 1, 7, 64, 130),
+    "N": (1, 3, 16, 128, 129, 256, 300), "H": (1, 2, 3),
+}
 RUNGS = [pytest.param(catalog.technique(name), rung, id=f"{name}-{rung.name}")
          for name in catalog.names() for rung in catalog.technique(name).rungs]
 HERE = [case for case in RUNGS if case.values[1].kind != "raw"]  # runs without a GPU
@@ -35,6 +40,11 @@ def small(technique, dtype="float32", widths=None, **options):
 def blocks(technique, rung):
     """Return options for blocks that the rung takes: a product of wgmma has 64 rows."""
     return {"block": (64, 64)} if (technique.name, rung.name) == ("block_sparse", "v7_wgmma") else {}
+
+
+def widths(technique):
+    """Return sizes that the rungs in CUDA C++ take: those of kv_compression load 32 codes at a time."""
+    return {"D": 64, "S": 70} if technique.name == "kv_compression" else {}
 
 
 def arrays(inputs):
@@ -129,7 +139,8 @@ def test_a_gpu_rung_never_falls_back_silently(technique, rung):
 
 @over(("technique", "rung"), RUNGS)
 def test_rung_has_one_name_in_all_places(technique, rung, root):
-    traffic = technique.traffic(rung, small(technique, rung.dtypes[0], **blocks(technique, rung)))
+    inputs = small(technique, rung.dtypes[0], widths(technique), **blocks(technique, rung))
+    traffic = technique.traffic(rung, inputs)
     assert isinstance(traffic, Traffic)
     assert traffic.hbm_bytes > 0
     readme = (root / "minikernels" / technique.name / "README.md").read_text("utf-8")
@@ -137,12 +148,28 @@ def test_rung_has_one_name_in_all_places(technique, rung, root):
     assert rung.kind == "numpy" or re.fullmatch(r"v\d+_[a-z0-9_]+", rung.name)
 
 
+@over(("technique", "rung"), RUNGS)
+def test_a_closed_form_takes_all_sizes_or_refuses_them_as_its_launcher_does(technique, rung):
+    generator, taken = np.random.default_rng(5), 0
+    for _ in range(60):
+        drawn = {letter: int(generator.choice(SPREAD[letter])) for letter in SPREAD}
+        sizes = {letter: drawn[letter] for letter in technique.letters}
+        if "G" in sizes:
+            sizes["H"] = drawn["G"] * drawn["R"]
+        for dtype in rung.dtypes:
+            inputs = technique.random(sizes, dtype)
+            try:
+                taken += isinstance(technique.traffic(rung, inputs), Traffic)
+            except ShapeError as error:
+                assert re.search(r"[A-Z]=|\*D|group=|block=", str(error)), error
+    assert taken or (technique.name, rung.name) == ("block_sparse", "v7_wgmma")  # it takes no blocks of 16
+
+
 @pytest.mark.gpu
 @over(("technique", "rung"), [case for case in RUNGS if case.values[1].kind != "numpy"])
 def test_rung_is_within_the_error_budget_on_a_gpu(technique, rung):
-    widths = {"D": 64, "S": 70} if technique.name == "kv_compression" else {}  # CUDA C++ there loads 32 codes at a time
     for dtype in rung.dtypes:
-        inputs = small(technique, dtype, widths, **blocks(technique, rung))
+        inputs = small(technique, dtype, widths(technique), **blocks(technique, rung))
         there = {name: launch.to_gpu(x) if isinstance(x, np.ndarray) else x for name, x in inputs.items()}
         outputs = {name: launch.to_numpy(x) for name, x in technique.run(rung, there).items()}
         for verdict in technique.judge(outputs, inputs).values():

@@ -8,7 +8,7 @@ from minikernels.core.decode import shares
 from minikernels.core.decode_traffic import GroupTile
 from minikernels.core.sectors import Access
 from minikernels.core.traffic import Traffic
-from minikernels.gqa import numba_block, numba_cuda, outputs, traffic, traffic_attention
+from minikernels.gqa import numba_cuda, outputs, traffic, traffic_attention
 from tests.gqa_cases import CASES, PROMPTS, label, made, prompt
 
 FIELDS = ["load_requests", "load_sectors", "load_bytes", "store_requests", "store_sectors", "store_bytes", "barriers"]
@@ -85,8 +85,6 @@ def test_tiles_and_chunks_are_those_of_the_kernels():
     for R in range(1, 33):
         parts = traffic.pieces(R)
         assert (parts[0], len(parts), sum(parts)) == (*outputs.chunks(R), R)
-        for D in (1, 7, 32, 64, 128):
-            assert traffic.block_s(R, D) == numba_block.block_s(R, D)
 
 
 @over("dtype_bytes", [2, 4])

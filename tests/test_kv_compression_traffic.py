@@ -129,7 +129,7 @@ def test_the_tensor_cores_read_codes_once_and_scales_for_every_lane(case, item):
 
 
 @over("case", [Case(2, 8, 2, 150, 64, (150, 33)), Case(3, 12, 1, 337, 128, (0, 1, 337), 8),
-               Case(1, 6, 3, 229, 32, (227,), 4, 32, 20), Case(1, 1, 1, 100, 128, None, 8, 48)], ids=str)
+               Case(1, 6, 3, 229, 32, (227,), 4, 32, 20), Case(1, 1, 1, 100, 32, None, 8, 48)], ids=str)
 def test_a_ring_reads_all_once_in_whole_sectors(case):
     B, H, G, D, item = case.B, case.H, case.G, case.D, 2
     parts, once = -(-H // G // 8), B * H * D * item

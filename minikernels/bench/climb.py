@@ -16,6 +16,7 @@ PREDICTED = ("load_requests", "load_sectors", "load_bytes", "store_requests", "s
 
 
 SHORT = 0.3  # seconds for which a quick rung is repeated
+UNFIT = "does not take these sizes"
 
 
 @dataclass
@@ -104,7 +105,7 @@ def step(technique, rung, inputs, gpu):
     try:
         done.predicted = technique.traffic(rung, inputs)
     except ShapeError:  # blocks of 32 x 32, say, where wgmma takes 64 rows
-        done.reason = "does not take these sizes"
+        done.reason = UNFIT
         return done
     if absent:
         done.reason = "needs a GPU"
@@ -112,7 +113,7 @@ def step(technique, rung, inputs, gpu):
         run_here(done, technique, inputs, "NumPy")
     else:
         if rung.kind == "numba":
-            run_here(done, technique, inputs, "SIMT")
+            run_on_simt(done, technique, inputs)
         if gpu:
             run_on_gpu(done, technique, inputs)
     return done
@@ -133,6 +134,14 @@ def run_here(done, technique, inputs, where):
     if launches:
         done.counted = sum((one.traffic for one in launches), Traffic())
         done.findings = [finding for one in launches for finding in one.findings]
+
+
+def run_on_simt(done, technique, inputs):
+    """Run a rung on the SIMT machine, unless it takes no arrays of this size: other rungs do."""
+    try:
+        run_here(done, technique, inputs, "SIMT")
+    except ShapeError:
+        done.predicted, done.reason = None, UNFIT
 
 
 def run_on_gpu(done, technique, inputs):

@@ -5,9 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from minikernels.core.errors import ShapeError
-from minikernels.core.limits import SHARED_LIMIT, check_grid
-from minikernels.gqa.outputs import check_width, new
+from minikernels.core.limits import check_grid
+from minikernels.gqa.outputs import block_s, check_width, new
 from minikernels.launch import cuda, float32, kernel
 
 THREADS = 128  # of a block of v2_shared_group
@@ -160,16 +159,3 @@ def launch_v2_shared_group(q, k, v, lengths, scale, threads=THREADS):
     run = v2_shared_group(D, H // G, block_s(H // G, D), threads)
     run[(G, B), threads](q, k, v, lengths, np.float32(scale), o)
     return o
-
-
-def block_s(R, D):
-    """Return how many keys a tile of v2_shared_group holds: 32, or fewer where a block's 48 KB want it.
-
-    >>> block_s(4, 64), block_s(32, 128)
-    (32, 16)
-    """
-    for keys in (32, 16, 8, 4, 2, 1):
-        if 4 * (R * D + keys * (D + 1 - D % 2 + D + R)) <= SHARED_LIMIT:
-            return keys
-    raise ShapeError(f"(H/G)*D = {R}*{D} queries do not fit into the {SHARED_LIMIT} bytes of shared memory of rung "
-                     "v2_shared_group; rung v1_block_per_head takes more")

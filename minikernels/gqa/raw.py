@@ -8,16 +8,14 @@ from minikernels.core.decode import GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.gqa.outputs import chunks
+from minikernels.gqa.outputs import CHUNK, MMA, check_rows, chunks
 from minikernels.launch import counters, multiprocessors, raw, shared_limit
 
 NEEDS = (8, 0)  # least compute capability
-MMA = ("v7_mma_group", "v8_mma_stream_k")
 THREADS = 128
 WARPS = 4
 UNROLL = 4  # rows of K, and of V, that a lane reads before it waits for the first
 RESIDENT = {1: 4, 2: 4, 3: 3, 4: 3}  # blocks of a multiprocessor by heads of a block, where not 2: registers decide
-CHUNK = 16  # bytes of the widest load
 FOLDER = Path(__file__).parent
 
 
@@ -179,15 +177,7 @@ def check(q, k, v, rung):
     sizes = bind(q=(q, "BHD"), k=(k, "BGSD"), v=(v, "BGSD"))
     sizes.divides("G", "H")
     same_dtype(("float16",) if rung in MMA else ("float32", "float16"), q=q, k=k, v=v)
-    step = CHUNK // q.dtype.itemsize
-    if sizes["D"] == 0 or sizes["D"] % step:
-        rule = f"must be a multiple of {step}, and not 0, for {q.dtype} in rung {rung}"
-        sizes.refuse("D", f"{rule}; rung v3_warp_dot takes it")
-    if rung in MMA:
-        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
-    else:
-        rule = f"{rung} reads a row of {q.dtype} with one request; rung v1_block_per_head takes it"
-        sizes.at_most("D", 32 * step, rule)
+    check_rows(sizes, q.dtype, rung)
     return sizes
 
 

@@ -6,31 +6,38 @@ a kernel that keeps everything else on the chip: they fill in ``load_bytes`` and
 
 Every function takes the sizes B, H, G, S and D, the ``itemsize`` of q, k, v and o in bytes and the ``lengths`` of the
 sequences (S for all by default, and then no kernel in CUDA C++ loads any). Where an axis is empty nothing is launched
-and nothing moves.
+and nothing moves; where a kernel in CUDA C++ does not take D, its form raises ShapeError as its launcher does.
 """
 
 from collections import Counter
 from functools import wraps
 
+import numpy as np
+
 from minikernels.core.sectors import SECTOR, Access, heads, rows, run
+from minikernels.core.shapes import bind
 from minikernels.core.traffic import Traffic
 from minikernels.gqa import traffic_raw
+from minikernels.gqa.outputs import MMA, block_s, check_rows
 
 FLOAT = INT = 4  # bytes of a float32, and of a length
 ROW = {"group": 1, "width": 32}  # a warp reads one row at a time, 32 neighbouring columns of it
 
 
-def nothing_if_empty(form, tells=False):
+def nothing_if_empty(form, cuda=False):
     """Return the form, made to give no traffic where an axis is empty, and lengths as a list of ints.
 
-    One that `tells` apart whether lengths are there to be read is told as ``given``.
+    That of a kernel in CUDA C++ (`cuda`) raises where its launcher does, and is told as ``given`` whether there are
+    lengths to be read.
     """
 
     @wraps(form)
     def guarded(B, H, G, S, D, itemsize=FLOAT, lengths=None, **tile):
         if 0 in (B, H, G, S, D):
             return Traffic()
-        if tells:
+        if cuda:
+            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            check_rows(sizes, "float16" if form.__name__ in MMA else f"float{8 * itemsize}", form.__name__)
             tile["given"] = lengths is not None
         return form(B, H, G, S, D, itemsize, [S] * B if lengths is None else [int(n) for n in lengths], **tile)
 
@@ -53,11 +60,6 @@ def length_loads(blocks, threads):
 def tiles(lengths, size):
     """Return how many tiles of `size` keys all the sequences have."""
     return sum(-(-n // size) for n in lengths)
-
-
-def block_s(R, D):
-    """Return the keys of a tile of v2_shared_group: 32, or fewer where 48 KB of shared memory want it."""
-    return next(keys for keys in (32, 16, 8, 4, 2, 1) if 4 * (R * D + keys * (D + 1 - D % 2 + D + R)) <= 48 * 1024)
 
 
 def pieces(R, most=8):
@@ -128,8 +130,8 @@ def v3_warp_dot(B, H, G, S, D, itemsize, lengths, warps=4):
     return traffic
 
 
-v4_wide_loads = nothing_if_empty(traffic_raw.v4_wide_loads, tells=True)
-v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv, tells=True)
-v6_stream_k = nothing_if_empty(traffic_raw.v6_stream_k, tells=True)
-v7_mma_group = nothing_if_empty(traffic_raw.v7_mma_group, tells=True)
-v8_mma_stream_k = nothing_if_empty(traffic_raw.v8_mma_stream_k, tells=True)
+v4_wide_loads = nothing_if_empty(traffic_raw.v4_wide_loads, cuda=True)
+v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv, cuda=True)
+v6_stream_k = nothing_if_empty(traffic_raw.v6_stream_k, cuda=True)
+v7_mma_group = nothing_if_empty(traffic_raw.v7_mma_group, cuda=True)
+v8_mma_stream_k = nothing_if_empty(traffic_raw.v8_mma_stream_k, cuda=True)

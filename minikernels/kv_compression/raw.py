@@ -9,7 +9,7 @@ from minikernels.core.errors import ShapeError
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.kv_compression.outputs import check_axes
+from minikernels.kv_compression.outputs import CHUNK, MATRICES, check_axes, check_codes
 from minikernels.launch import multiprocessors, raw
 
 THREADS = 128
@@ -21,9 +21,6 @@ STEPS = 64, 32, 16  # tokens that a warp takes at a time, the most that divide a
 MOST_BITS = 32 * 4 * 128  # of their keys' codes
 MOST_STAGES = 8  # steps of a warp's ring
 RING_BYTES = 54 * 1024  # of shared memory: what each of four blocks of a multiprocessor may have, but for its queries
-MATRICES = "v6_mma", "v7_matrices", "v8_ring"  # the rungs on tensor cores
-WIDEST = 128  # of a head: a block's queries, times the scales of four groups, are 24 KB of shared memory
-CHUNK = 16  # bytes of a load of codes
 FOLDER = Path(__file__).parent
 
 
@@ -223,22 +220,11 @@ def check(q, k_cache, v_cache, rung):
     sizes.divides("G", "H")
     same_dtype(("float16",) if rung in MATRICES[1:] else ("float32", "float16"), q=q, k_cache=k_cache, v_cache=v_cache)
     check_axes(k_cache, v_cache, rung)
-    bits, codes = k_cache.bits, 8 * CHUNK // k_cache.bits
+    bits = k_cache.bits
     if v_cache.bits != bits:
         raise ShapeError(f"k_cache has {bits} bits and v_cache {v_cache.bits}; rung {rung} takes caches of equal bits, "
                          "rung v2_folded_scales any")
-    if sizes["D"] % codes:
-        rule = f"must be a multiple of {codes}, the {bits}-bit codes of a 16-byte load of rung {rung}"
-        sizes.refuse("D", f"{rule}; rung v2_folded_scales takes it")
-    sizes.at_most("D", WIDEST, f"rung {rung} has no room for more; rung v2_folded_scales takes it")
-    run = 32 if rung in MATRICES else codes
-    if v_cache.group < sizes["D"] and v_cache.group % run:
-        raise ShapeError(f"v_cache has group={v_cache.group}; rung {rung} takes a multiple of {run}, or D and more; "
-                         "rung v2_folded_scales takes it")
-    if rung in MATRICES and sizes["D"] not in (32, 64, 128):
-        sizes.refuse("D", f"must be 32, 64 or 128 for rung {rung}; rung v5_split_kv takes it")
-    if rung in MATRICES and k_cache.group % 16:
-        raise ShapeError(f"k_cache has group={k_cache.group}; rung {rung} takes a multiple of 16, rung v5_split_kv any")
+    check_codes(sizes, bits, k_cache.group, v_cache.group, rung)
     return sizes
 
 

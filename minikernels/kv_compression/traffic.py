@@ -6,26 +6,37 @@ kernel that keeps everything else on the chip: they fill in ``load_bytes`` and `
 
 Every function takes the sizes B, H, G, S and D, the ``itemsize`` of q, o, scales, minima and recent tokens in bytes,
 the ``lengths`` of the sequences (S for all by default), and ``bits``, ``group`` and ``window`` of both caches; keys
-have scales by channel, values by token. Where an axis is empty nothing is launched and nothing moves.
+have scales by channel, values by token. Where an axis is empty nothing is launched and nothing moves; where a kernel in
+CUDA C++ does not take a cache, its form raises ShapeError as its launcher does.
 """
 
 from functools import wraps
 
+import numpy as np
+
 from minikernels.core.sectors import Access, heads, rows, run
+from minikernels.core.shapes import bind
 from minikernels.core.traffic import Traffic
 from minikernels.kv_compression import traffic_matrices, traffic_raw
+from minikernels.kv_compression.outputs import check_codes
 from minikernels.kv_compression.traffic_cache import ROW, Cache
 
 FLOAT = INT = 4  # bytes of a float32, and of a length
 
 
-def nothing_if_empty(form):
-    """Return the form, made to give no traffic where an axis is empty, and handed a `Cache`."""
+def nothing_if_empty(form, cuda=False):
+    """Return the form, made to give no traffic where an axis is empty, and handed a `Cache`.
+
+    That of a kernel in CUDA C++ (`cuda`) raises where its launcher does.
+    """
 
     @wraps(form)
     def guarded(B, H, G, S, D, itemsize=FLOAT, lengths=None, *, bits=4, group=64, window=0, **tile):
         if 0 in (B, H, G, S, D):
             return Traffic()
+        if cuda:
+            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            check_codes(sizes, bits, group, group, form.__name__)
         lengths = [S] * B if lengths is None else [int(n) for n in lengths]
         return form(B, H, G, D, itemsize, Cache(G, S, D, itemsize, lengths, bits, group, window), **tile)
 
@@ -84,9 +95,9 @@ def of_warps(B, H, G, D, itemsize, held, ranges, warps):
     return traffic
 
 
-v3_wide_loads = nothing_if_empty(traffic_raw.v3_wide_loads)
-v4_half2 = nothing_if_empty(traffic_raw.v4_half2)
-v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
-v6_mma = nothing_if_empty(traffic_raw.v6_mma)
-v7_matrices = nothing_if_empty(traffic_matrices.v7_matrices)
-v8_ring = nothing_if_empty(traffic_matrices.v8_ring)
+v3_wide_loads = nothing_if_empty(traffic_raw.v3_wide_loads, cuda=True)
+v4_half2 = nothing_if_empty(traffic_raw.v4_half2, cuda=True)
+v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv, cuda=True)
+v6_mma = nothing_if_empty(traffic_raw.v6_mma, cuda=True)
+v7_matrices = nothing_if_empty(traffic_matrices.v7_matrices, cuda=True)
+v8_ring = nothing_if_empty(traffic_matrices.v8_ring, cuda=True)

@@ -9,16 +9,14 @@ from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import counters, multiprocessors, raw, shared_limit
-from minikernels.paged.outputs import chunks
+from minikernels.paged.outputs import CHUNK, MMA, check_rows, chunks
 
 NEEDS = (8, 0)  # least compute capability
 THREADS = 128
 WARPS = 4
 UNROLL = 4  # rows of K, and of V, that a lane reads before it waits for the first
 RESIDENT = {1: 4, 2: 4, 3: 3, 4: 3}  # blocks of a multiprocessor by heads of a block, where not 2: registers decide
-CHUNK = 16  # bytes of the widest load
 MMA_HEADS, MMA_KEYS = 32, 16  # most heads of a block of v6_mma_group, and the keys of a warp's step
-MMA = ("v6_mma_group", "v7_async_ring", "v8_stream_k")
 FOLDER = Path(__file__).parent
 
 
@@ -229,14 +227,7 @@ def check(q, k_pages, v_pages, rung):
     sizes = bind(q=(q, "BHD"), k_pages=(k_pages, pool), v_pages=(v_pages, pool))
     sizes.divides("G", "H")
     same_dtype(("float16",) if rung in MMA else ("float32", "float16"), q=q, k_pages=k_pages, v_pages=v_pages)
-    step = CHUNK // q.dtype.itemsize
-    if sizes["D"] == 0 or sizes["D"] % step:
-        rule = f"must be a multiple of {step}, and not 0, for {q.dtype} in rung {rung}"
-        sizes.refuse("D", f"{rule}; rung v3_warp_key takes it")
-    if rung in MMA:
-        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
-    else:
-        sizes.at_most("D", 32 * step, f"{rung} reads a row of {q.dtype} with one request; rung v2_page_table takes it")
+    check_rows(sizes, q.dtype, rung)
     return sizes
 
 

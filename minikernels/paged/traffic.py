@@ -6,7 +6,8 @@ spells out, for a kernel that keeps everything else on the chip: they fill in ``
 
 Every function takes the sizes B, H, G, S (tokens of the longest sequence), P and D, the ``itemsize`` of q, the pages
 and o in bytes, the ``lengths`` of the sequences (S for all by default) and the ``page_table`` (pages one after another
-by default): where pages lie decides how their rows meet the sectors. Where an axis is empty nothing moves.
+by default): where pages lie decides how their rows meet the sectors. Where an axis is empty nothing moves; where a
+kernel in CUDA C++ does not take D, its form raises ShapeError as its launcher does.
 """
 
 from functools import wraps
@@ -14,21 +15,29 @@ from functools import wraps
 import numpy as np
 
 from minikernels.core.sectors import SECTOR, WARP, Access, heads, rows, run, span
+from minikernels.core.shapes import bind
 from minikernels.core.traffic import Traffic
 from minikernels.paged import traffic_raw
+from minikernels.paged.outputs import MMA, check_rows
 
 FLOAT = INT = 4  # bytes of a float32; of a length and of an entry of the page table
 THREADS, SCORES = 128, 1024  # of a block of v1_gather and v2_page_table; scores that it holds at once
 ROW = {"group": 1, "width": 32}  # a warp reads one row at a time, 32 neighbouring columns of it
 
 
-def nothing_if_empty(form):
-    """Return the form, made to give no traffic where an axis is empty, and taking lengths and table as arrays."""
+def nothing_if_empty(form, cuda=False):
+    """Return the form, made to give no traffic where an axis is empty, and taking lengths and table as arrays.
+
+    That of a kernel in CUDA C++ (`cuda`) raises where its launcher does.
+    """
 
     @wraps(form)
     def guarded(B, H, G, S, P, D, itemsize=FLOAT, lengths=None, page_table=None, **tile):
         if 0 in (B, H, G, P, D):
             return Traffic()
+        if cuda:
+            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            check_rows(sizes, "float16" if form.__name__ in MMA else f"float{8 * itemsize}", form.__name__)
         lengths = np.full(B, S) if lengths is None else np.asarray(lengths, np.int64)
         max_pages = -(-S // P) if page_table is None else np.shape(page_table)[-1]
         pages = np.arange(B * max_pages) if page_table is None else np.asarray(page_table, np.int64)
@@ -177,8 +186,8 @@ def v3_warp_key(B, H, G, P, D, itemsize, lengths, page_table, warps=4):
     return traffic
 
 
-v4_fetch_ahead = nothing_if_empty(traffic_raw.v4_fetch_ahead)
-v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv)
-v6_mma_group = nothing_if_empty(traffic_raw.v6_mma_group)
-v7_async_ring = nothing_if_empty(traffic_raw.v7_async_ring)
-v8_stream_k = nothing_if_empty(traffic_raw.v8_stream_k)
+v4_fetch_ahead = nothing_if_empty(traffic_raw.v4_fetch_ahead, cuda=True)
+v5_split_kv = nothing_if_empty(traffic_raw.v5_split_kv, cuda=True)
+v6_mma_group = nothing_if_empty(traffic_raw.v6_mma_group, cuda=True)
+v7_async_ring = nothing_if_empty(traffic_raw.v7_async_ring, cuda=True)
+v8_stream_k = nothing_if_empty(traffic_raw.v8_stream_k, cuda=True)

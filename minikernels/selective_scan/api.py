@@ -1,7 +1,5 @@
 """The public function of selective_scan: validate, pick the rung, call it where the data lives."""
 
-from importlib import import_module
-
 import numpy as np
 
 from minikernels.core.errors import DtypeError, ShapeError
@@ -9,6 +7,7 @@ from minikernels.core.numerics import FLOATS, accumulator
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import Ladder, architecture, back, gathered
 from minikernels.selective_scan.gates import silu
+from minikernels.selective_scan.outputs import check_warp
 
 SCAN = Ladder("selective_scan", {  # rung -> where its function stands, from the equation to the fastest kernel
     "reference": "reference.scan",
@@ -145,7 +144,7 @@ def without_states(arrays, sizes):
 def fastest_on_gpu(N):
     """Return the name of the fastest rung that takes N states a channel on this GPU."""
     try:
-        import_module("minikernels.selective_scan.raw").check_states(N, "v8_staging_warps")
+        check_warp(N, "v8_staging_warps")
     except ShapeError:
         return "v2_token_major"
     return "v8_staging_warps" if architecture() >= RAW_NEEDS else "v2_token_major"

@@ -5,6 +5,7 @@ import numpy as np
 from minikernels.core.errors import ShapeError
 
 STATES_LIMIT = 256  # states of a channel that one thread, or one warp, holds
+WARP_STATES_LIMIT = 128  # of the rungs in CUDA C++: 4 a lane of one warp
 
 
 def new(u, shape=None, dtype=None):
@@ -29,7 +30,12 @@ def completed(u, a, d, z, delta_bias, initial_state):
     return d, u if z is None else z, delta_bias, state
 
 
-def check_states(N, rung, other="tiled"):
+def check_states(N, rung, limit=STATES_LIMIT, other="tiled"):
     """Raise ShapeError where a channel has more states than a rung can hold."""
-    if N > STATES_LIMIT:
-        raise ShapeError(f"N={N} must be at most {STATES_LIMIT} for rung {rung}; rung {other} takes more")
+    if N > limit:
+        raise ShapeError(f"N={N} must be at most {limit} for rung {rung}; rung {other} takes more")
+
+
+def check_warp(N, rung):
+    """Raise ShapeError where a rung in CUDA C++, or its closed form, is given more states than a warp holds."""
+    check_states(N, rung, WARP_STATES_LIMIT, "v2_token_major")

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.errors import ShapeError
 from minikernels.core.limits import check_grid
 from minikernels.launch import multiprocessors, raw
-from minikernels.selective_scan.outputs import completed
+from minikernels.selective_scan.outputs import check_warp, completed
 from minikernels.selective_scan.schedule import chunks
 
 THREADS = 128
 RESIDENT = 4  # blocks that a multiprocessor runs at once
 PER = 4  # states of a thread
-STATES_LIMIT = 32 * PER  # of a channel: those of one warp
 VEC = 4  # channels that one load reads
 EACH = 2  # channels of a thread in v7_channel_pairs and v8_staging_warps
 PAIRS_RESIDENT, PAIRS_ALONE = 3, 0.72  # blocks of v7_channel_pairs on a multiprocessor; one takes so much of their time
@@ -152,16 +150,10 @@ def prepared(u, delta, a, b, c, d, z, delta_bias, delta_softplus, initial_state,
     """Return (u, delta, a, b, c, d, z, delta_bias, state) as the kernels read them, and their constants."""
     (B, _, E), N = u.shape, a.shape[1]
     check_grid(B=B)
-    check_states(N, rung)
+    check_warp(N, rung)
     tile = constants(N, E, u.dtype.itemsize, delta_softplus, d is not None, z is not None)
     d, z, delta_bias, state = completed(u, a, d, z, delta_bias, initial_state)
     return [aligned(x) for x in (u, delta, a, b, c, d, z, delta_bias, state)], tile
-
-
-def check_states(N, rung):
-    """Raise ShapeError where a channel has more states than a warp holds."""
-    if N > STATES_LIMIT:
-        raise ShapeError(f"N={N} must be at most {STATES_LIMIT} for rung {rung}; rung v2_token_major takes more")
 
 
 def constants(N, E, itemsize, softplus=True, skip=True, gated=True):

@@ -6,7 +6,8 @@ that keeps everything else on the chip: they fill in ``load_bytes`` and ``store_
 
 Every function takes the sizes B, T, E and N, the ``itemsize`` in bytes of u, delta, b, c, z and o (rates, states, d and
 the bias are float32) and whether the scan has a direct share d (``skip``) and gates z (``gated``). Where an axis is
-empty nothing is launched and nothing moves.
+empty nothing is launched and nothing moves; where a kernel in CUDA C++ does not take N, its form raises ShapeError as
+its launcher does.
 """
 
 from functools import wraps
@@ -14,16 +15,24 @@ from functools import wraps
 from minikernels.core.sectors import Access, heads, rows, run, span
 from minikernels.core.traffic import Traffic
 from minikernels.selective_scan import traffic_raw
+from minikernels.selective_scan.outputs import check_warp
 
 FLOAT = 4  # bytes of a float32
 
 
-def nothing_if_empty(form):
-    """Return the form, made to give no traffic where an axis is empty."""
+def nothing_if_empty(form, cuda=False):
+    """Return the form, made to give no traffic where an axis is empty.
+
+    That of a kernel in CUDA C++ (`cuda`) raises where its launcher does.
+    """
 
     @wraps(form)
     def guarded(B, T, E, N, itemsize=FLOAT, skip=True, gated=True, **tile):
-        return Traffic() if 0 in (B, T, E, N) else form(B, T, E, N, itemsize, skip, gated, **tile)
+        if 0 in (B, T, E, N):
+            return Traffic()
+        if cuda:
+            check_warp(N, form.__name__)
+        return form(B, T, E, N, itemsize, skip, gated, **tile)
 
     return guarded
 
@@ -164,7 +173,7 @@ def compositions(chunk):
             "v4_blelloch": (up_and_down, 2 * levels - 1)}
 
 
-v5_registers = nothing_if_empty(traffic_raw.v5_registers)
-v6_three_phase = nothing_if_empty(traffic_raw.v6_three_phase)
-v7_channel_pairs = nothing_if_empty(traffic_raw.v7_channel_pairs)
-v8_staging_warps = nothing_if_empty(traffic_raw.v8_staging_warps)
+v5_registers = nothing_if_empty(traffic_raw.v5_registers, cuda=True)
+v6_three_phase = nothing_if_empty(traffic_raw.v6_three_phase, cuda=True)
+v7_channel_pairs = nothing_if_empty(traffic_raw.v7_channel_pairs, cuda=True)
+v8_staging_warps = nothing_if_empty(traffic_raw.v8_staging_warps, cuda=True)
