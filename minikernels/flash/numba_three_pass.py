@@ -56,10 +56,11 @@ def softmax_kernel(score, causal, p, lse):
         half //= 2
     m = partial[0]
     cuda.syncthreads()  # every thread has read the row's maximum before the array is reused for sums
+    base = m if m != float32(-math.inf) else float32(0)  # where all scores are -inf: no inf - inf
 
     l = float32(0)
     for s in range(thread, seen, THREADS):
-        l += math.exp(score[b, h, t, s] - m)
+        l += math.exp(score[b, h, t, s] - base)
     partial[thread] = l
     cuda.syncthreads()  # all 128 partial sums are written before a thread reads its partner's
     half = THREADS // 2
@@ -69,11 +70,12 @@ def softmax_kernel(score, causal, p, lse):
         cuda.syncthreads()  # this level of the tree is written before the next level reads it
         half //= 2
     l = partial[0]
+    divisor = l if l != 0 else float32(1)  # of a row without weight; its p are 0
 
     for s in range(thread, seen, THREADS):
-        p[b, h, t, s] = math.exp(score[b, h, t, s] - m) / l
+        p[b, h, t, s] = math.exp(score[b, h, t, s] - base) / divisor
     if thread == 0:
-        if l == 0:  # the row sees no key
+        if l == 0:  # the row sees no key, or none with a score above -inf
             lse[b, h, t] = float32(-math.inf)
         else:
             lse[b, h, t] = m + math.log(l)

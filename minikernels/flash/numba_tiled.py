@@ -76,13 +76,14 @@ def v2_keys_outside(D, BLOCK_T, BLOCK_S, CAUSAL):
                                 dot += q_reg[d] * k_smem[j, d]
                             score[j] = dot
                             m_new = max(m_new, dot)
-                        alpha = math.exp(m - m_new)  # 0 at the first tile, where m = -inf
+                        base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+                        alpha = math.exp(m - base)  # 0 at the first tile, where m = -inf
                         l *= alpha
                         for d in range(D):
                             o_reg[d] *= alpha
                         total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                         for j in range(mine):
-                            p = math.exp(score[j] - m_new)
+                            p = math.exp(score[j] - base)
                             total += p
                             for d in range(D):
                                 o_reg[d] += p * v_smem[j, d]
@@ -171,13 +172,14 @@ def v2_tiled(D, BLOCK_T, BLOCK_S, CAUSAL):
                         dot += q_reg[d] * k_smem[j, d]
                     score[j] = dot
                     m_new = max(m_new, dot)
-                alpha = math.exp(m - m_new)  # 0 at the first tile, where m = -inf
+                base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+                alpha = math.exp(m - base)  # 0 at the first tile, where m = -inf
                 l *= alpha
                 for d in range(D):
                     o_reg[d] *= alpha
                 total = float32(0)  # of the tile's weights, added up apart: a long sum loses fewer bits
                 for j in range(mine):
-                    p = math.exp(score[j] - m_new)
+                    p = math.exp(score[j] - base)
                     total += p
                     for d in range(D):
                         o_reg[d] += p * v_smem[j, d]

@@ -48,11 +48,12 @@ def v1_block_per_head(D, THREADS):
             m_new = m
             for j in range(keys):
                 m_new = max(m_new, score_smem[j])
-            alpha = math.exp(m - m_new)  # 0 at the first tile, where m = -inf
+            base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+            alpha = math.exp(m - base)  # 0 at the first tile, where m = -inf
             l *= alpha
             acc *= alpha
             for j in range(keys):
-                p = math.exp(score_smem[j] - m_new)
+                p = math.exp(score_smem[j] - base)
                 l += p
                 if d < D:
                     acc += p * float32(v[b, g, first + j, d])
@@ -131,11 +132,12 @@ def v2_shared_group(D, R, BLOCK_S, THREADS):
                     m_new = m[n]
                     for j in range(keys):
                         m_new = max(m_new, score_smem[r, j])
-                    alpha = math.exp(m[n] - m_new)  # 0 at the first tile, where m = -inf
+                    base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+                    alpha = math.exp(m[n] - base)  # 0 at the first tile, where m = -inf
                     l[n] *= alpha
                     acc[n] *= alpha
                     for j in range(keys):
-                        p = math.exp(score_smem[r, j] - m_new)
+                        p = math.exp(score_smem[r, j] - base)
                         l[n] += p
                         acc[n] += p * v_smem[j, d]
                     m[n] = m_new

@@ -68,8 +68,9 @@ def v1_ragged_heads(D, R, P, G, WARPS):
                     dot += q_reg[r, i] * k_reg[i]
                 dot = warp_sum(dot)
                 m_new = max(m[r], dot)
-                alpha = math.exp(m[r] - m_new)
-                p = math.exp(dot - m_new)
+                base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+                alpha = math.exp(m[r] - base)
+                p = math.exp(dot - base)
                 l[r] = alpha * l[r] + p
                 for i in range(PART):
                     o_reg[r, i] = alpha * o_reg[r, i] + p * v_reg[i]

@@ -118,8 +118,9 @@ def v2_folded_scales(D, R, WARPS, K_BITS, V_BITS, K_GROUP, V_GROUP):
                         dot += q_scaled[r, i] * k_reg[i]
                     dot = warp_sum(dot) + q_min[r]
                     m_new = max(m[r], dot)
-                    alpha = math.exp(m[r] - m_new)
-                    p = math.exp(dot - m_new)
+                    base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
+                    alpha = math.exp(m[r] - base)
+                    p = math.exp(dot - base)
                     l[r] = alpha * l[r] + p
                     for i in range(PART):
                         o_reg[r, i] = alpha * o_reg[r, i] + p * v_scale[i] * v_reg[i]

@@ -68,12 +68,13 @@ def decode_gathered(D):
                 score_smem[j] = dot
                 m_new = max(m_new, dot)
             m_new = block_max(m_new, max_smem)
+            base = m_new if m_new != float32(-math.inf) else float32(0)  # all -inf so far: no inf - inf
             total = float32(0)
             for j in range(thread, keys, THREADS):  # the thread's own scores
-                p = math.exp(score_smem[j] - m_new)
+                p = math.exp(score_smem[j] - base)
                 score_smem[j] = p
                 total += p
-            alpha = math.exp(m - m_new)  # 0 in the first round, where m = -inf
+            alpha = math.exp(m - base)  # 0 in the first round, where m = -inf
             l = alpha * l + block_sum(total, sum_smem)  # its barrier: every p is written before any thread reads it
             for n in range(PER):
                 d = thread + n * THREADS
