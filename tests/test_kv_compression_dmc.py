@@ -133,6 +133,54 @@ def test_too_few_pages_change_nothing():
     assert pool.used_pages == 0
 
 
+def shared(pool, G):
+    """Return heads of which G share the slots of a first one, which is none of them any more."""
+    heads = dmc.allocate(pool, 1, 1)
+    token = np.arange(pool.k_pages.shape[3], dtype=pool.k_pages.dtype).reshape(1, 1, -1)
+    dmc.append(pool, heads, token, token, alpha=np.zeros((1, 1), bool), omega=np.ones((1, 1)))
+    forks = dmc.Heads(np.array([[pool.fork(int(heads.sequences[0, 0])) for _ in range(G)]]), np.ones((1, G)))
+    dmc.free(pool, heads)
+    return forks
+
+
+def test_the_last_of_the_heads_that_share_a_page_needs_no_copy():
+    pool = paged.PagePool(2, 2, 1, 4, np.float32)
+    heads = shared(pool, 2)
+    token, both = np.ones((1, 2, 4), np.float32), np.ones((1, 2), bool)
+    dmc.append(pool, heads, token, 2 * token, alpha=both, omega=np.ones((1, 2)))
+    assert (pool.used_pages, dmc.lengths(pool, heads).tolist()) == (2, [[1, 1]])
+    np.testing.assert_array_equal(pool.gather(int(heads.sequences[0, 1]))[0][0, 0], [0.5, 1, 1.5, 2])
+
+
+def test_tokens_that_are_alike_need_one_page_where_a_page_has_one_slot():
+    pool = paged.PagePool(1, 1, 1, 1, np.float32)
+    heads, one = dmc.allocate(pool, 1, 2), np.ones((1, 2, 1), np.float32)
+    dmc.append(pool, heads, one, one, alpha=np.zeros((1, 2), bool), omega=np.ones((1, 2)))
+    assert (pool.used_pages, dmc.lengths(pool, heads).tolist()) == (1, [[1, 1]])
+
+
+@over("P", [1, 2, 3])
+def test_pages_that_a_token_takes_are_foreseen(P):
+    rng = np.random.default_rng(P)
+    for _ in range(40):
+        pool = paged.PagePool(200, P, 1, 1, np.float64)
+        heads, kept = dmc.allocate(pool, 1, 4), []
+        for _ in range(6):
+            k = rng.integers(0, 2, (1, 4, 1)).astype(float)  # tokens that are often alike
+            alpha, omega = rng.random((1, 4)) < 0.4, rng.uniform(0.5, 2, (1, 4))
+            k[alpha] = rng.standard_normal((alpha.sum(), 1))  # a merged slot is like no other
+            merge = alpha & (dmc.lengths(pool, heads) > 0)
+            foreseen, free = dmc.pages_needed(pool, heads, merge, k, k), pool.free_pages
+            dmc.append(pool, heads, k, k, alpha=alpha, omega=omega)
+            assert foreseen == free - pool.free_pages
+            if rng.random() < 0.5:  # a head goes on from another's slots
+                g, other = rng.integers(0, 4, 2)
+                kept.append(heads.sequences[0, g])
+                heads.sequences[0, g] = pool.fork(int(heads.sequences[0, other]))
+            elif kept:
+                pool.free(int(kept.pop()))
+
+
 def test_a_head_without_slots_gives_zero():
     pool = paged.PagePool(4, 2, 1, 4, np.float32)
     heads = dmc.allocate(pool, 1, 2)
@@ -165,6 +213,7 @@ def test_decisions_stand_in_the_last_channels():
     ({"omega": np.ones((1, 2), int)}, DtypeError, "omega has dtype int64"),
     ({"omega": np.array([[1.0, 0.0]])}, ShapeError, "omega must be above 0"),
     ({"omega": np.array([[1.0, np.nan]])}, ShapeError, "omega must be above 0"),
+    ({"omega": np.array([[1.0, np.inf]])}, ShapeError, "omega must be above 0 and finite"),
 ])
 def test_a_token_that_does_not_fit_is_refused(change, error, message):
     pool = paged.PagePool(4, 2, 1, 4, np.float32)

@@ -2,9 +2,11 @@
 
 Every head decides for itself, so heads differ in length. Each (b, g) head is a sequence of a pool of pages with one
 key/value head, such as `minikernels.paged.PagePool`: it is handed in, and has ``P``, ``k_pages``, ``v_pages``,
-``references``, ``allocate``, ``append``, ``overwrite``, ``length``, ``pages_of``, ``table``, ``require`` and ``free``.
+``references``, ``page_with``, ``planned``, ``allocate``, ``append``, ``overwrite``, ``length``, ``pages_of``,
+``table``, ``require`` and ``free``.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +114,7 @@ def append(pool, heads, k, v, *, alpha, omega):
     alpha : array of shape (B, G), bool
         Merge? A head's first token opens a slot whatever it says.
     omega : array of shape (B, G), a float dtype
-        Importance, above 0.
+        Importance, above 0 and finite.
 
     Raises
     ------
@@ -133,10 +135,10 @@ def append(pool, heads, k, v, *, alpha, omega):
     same_dtype(["bool"], alpha=alpha)
     same_dtype(FLOATS, omega=omega)
     alpha, omega = (np.array(x.tolist()).reshape(heads.sequences.shape) for x in (alpha, omega))  # to the host
-    if not (omega > 0).all():
-        raise ShapeError("omega must be above 0 everywhere: it is what a token weighs")
+    if not ((omega > 0) & (omega < np.inf)).all():
+        raise ShapeError("omega must be above 0 and finite everywhere: it is what a token weighs")
     merge = alpha.astype(bool) & (lengths(pool, heads) > 0)
-    pool.require(pages_needed(pool, heads, merge), f"append a token to {merge.size} heads")
+    pool.require(pages_needed(pool, heads, merge, k, v), f"append a token to {merge.size} heads")
     for b, g in np.ndindex(merge.shape):
         sequence, token = int(heads.sequences[b, g]), (k[b, g], v[b, g])
         if merge[b, g]:
@@ -164,14 +166,22 @@ def last_slot(pool, sequence):
     return pool.k_pages[place], pool.v_pages[place]
 
 
-def pages_needed(pool, heads, merge):
-    """Return how many free pages a token takes: new ones, and copies of shared ones that it is written to."""
-    needed = 0
-    for sequence, merged in zip(heads.sequences.ravel(), merge.ravel()):
-        pages, length = pool.pages_of(int(sequence)), pool.length(int(sequence))
-        opens = not merged and length % pool.P == 0
-        needed += opens or pool.references[pages[-1]] > 1
-    return int(needed)
+def pages_needed(pool, heads, merge, k, v):
+    """Return how many free pages a token takes: new ones, and copies of shared ones that it is written to.
+
+    Of heads that share a page the last to write needs no copy, unless a sequence joins the page in this step: a page of
+    one slot is full at once, and shared by all tokens that are alike. (There one page too many may be asked for, where
+    a merged slot comes out like a token that opens one.)
+    """
+    opens = ~merge & (lengths(pool, heads) % pool.P == 0)
+    written = Counter(pool.pages_of(int(sequence))[-1] for sequence in heads.sequences[~opens])
+    new, joined = int(opens.sum()), set()
+    if pool.P == 1:
+        place = np.asarray(np.flatnonzero(opens), like=k)
+        plan = pool.planned(*(x.reshape(merge.size, 1, x.shape[2])[place] for x in (k, v)), 0)
+        new = sum(fresh for *_, fresh in plan)
+        joined = {pool.page_with.get(digest) for _, digest, _ in plan}
+    return new + sum(min(n, pool.references[page] - 1 + (page in joined)) for page, n in written.items())
 
 
 def decode(q, pool, heads, *, scale=None, rung=None):
