@@ -220,3 +220,24 @@ def test_views_give_what_their_copies_give():
         cache = kv_compression.quantize(view, bits=4, axis="token", group=4)
         for name, array in expected.arrays.items():
             np.testing.assert_array_equal(cache.arrays[name], array)
+
+
+def test_what_comes_back_stays_in_the_range_of_the_dtype_asked_for():
+    x = np.float32([1e6, -1e6, np.inf, 3, 70_000, -2]).reshape(1, 1, 6, 1)
+    cache = kv_compression.quantize(x, bits=8, axis="channel", group=2, window=4)
+    assert cache.quantized == 2
+    most = np.finfo(np.float16).max
+    with np.errstate(over="raise"):
+        back = cache.dequantize(np.float16).ravel()
+    np.testing.assert_array_equal(back, np.float16([most, -most, np.inf, 3, most, -2]))  # an infinity came as one
+    np.testing.assert_array_equal(cache.dequantize(np.float64).ravel()[2:], x.ravel()[2:])
+
+
+@over("bits", [8, 4])
+@over("axis", ["channel", "token"])
+def test_a_group_wider_than_the_largest_number_comes_back_within_half_a_scale(axis, bits):
+    most = float(np.finfo(np.float32).max)
+    x = (most * np.linspace(-1, 1, 64)).astype(np.float32).reshape(1, 1, 8, 8)
+    cache = kv_compression.quantize(x, bits=bits, axis=axis, group=8)
+    scale = cache.scales.astype(np.float64).max()
+    assert np.all(np.abs(cache.dequantize().astype(np.float64) - x) <= scale / 2 * (1 + 1e-6))

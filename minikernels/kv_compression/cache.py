@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minikernels.core.errors import DtypeError, ShapeError
-from minikernels.core.numerics import FLOATS, accumulator
+from minikernels.core.numerics import FLOATS
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.kv_compression.rounding import AXES, encode, pack, spread, unpack
+from minikernels.kv_compression.rounding import AXES, WIDER, encode, pack, spread, unpack
 from minikernels.launch import back, gathered
 
 __all__ = ["ARRAYS", "QuantizedCache", "quantize"]
@@ -113,7 +113,8 @@ class QuantizedCache:
         Parameters
         ----------
         dtype : dtype, optional
-            Of the result; the cache's own by default. Computed in float32 or wider, and never beyond its finite range.
+            Of the result; the cache's own by default. Computed in float32 or wider, and never beyond its finite range,
+            but for what came as an infinity.
         """
         return self.tokens(0, self.shape[2], dtype)
 
@@ -122,12 +123,14 @@ class QuantizedCache:
         held, like, _ = gathered(**self.arrays)
         codes, scales, minima, recent = held
         dtype = recent.dtype if dtype is None else np.dtype(dtype)
-        wide, D, N = np.result_type(accumulator(recent.dtype), dtype), recent.shape[3], self.quantized
+        wide, D, N = np.result_type(WIDER[recent.dtype.name], dtype), recent.shape[3], self.quantized
         old = max(start, min(stop, N))
         scale, minimum = (spread(x, self.axis, self.group, start, old, D).astype(wide) for x in (scales, minima))
         with np.errstate(invalid="ignore", over="ignore"):
             x = unpack(codes[:, :, start:old], self.bits, D).astype(wide) * scale + minimum
         newest = recent[:, :, max(0, start - N) : max(0, stop - N)]
+        limit = float(min(np.finfo(dtype).max, np.finfo(recent.dtype).max))
+        newest = np.where(np.isinf(newest), newest, np.clip(newest, -limit, limit))
         limit = float(np.finfo(dtype).max)
         return back(np.concatenate((np.clip(x, -limit, limit).astype(dtype), newest.astype(dtype)), axis=2), like)
 
