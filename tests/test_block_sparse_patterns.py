@@ -91,6 +91,24 @@ def test_gate_scores_are_the_equation(T, S, causal, block):
         np.testing.assert_allclose(found[b, h], wanted / np.where(total == 0, 1, total), rtol=0, atol=1e-12)
 
 
+def test_a_window_of_no_token_keeps_no_block():
+    for T, S, block in [(8, 8, (2, 2)), (7, 12, (3, 2)), (9, 4, (1, 4))]:
+        assert not patterns.local(T, S, block=block, window=0).any()
+        assert not patterns.streaming(T, S, block=block, sinks=0, window=0).any()
+        assert not patterns.bigbird(T, S, block=block, window=0, anchors=0, extra=0).any()
+    np.testing.assert_array_equal(patterns.streaming(8, 8, block=(2, 2), sinks=1, window=0)[0, 0].sum(axis=1), [1] * 4)
+    far = patterns.strided(8, 8, block=(1, 1), window=0, stride=3)[0, 0, 7]
+    np.testing.assert_array_equal(far, [0, 1, 0, 0, 1, 0, 0, 1])
+
+
+def test_a_share_that_is_a_whole_number_of_blocks_keeps_so_many():
+    score = np.random.default_rng(0).random((1, 1, 100, 100))
+    for density, count in [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55), (0.071, 8), (1e-15, 1), (1.0, 100), (1, 100)]:
+        kept = patterns.best(score, 100, 100, (1, 1), density=density, causal=False)
+        assert set(kept.sum(axis=3).ravel()) == {count}
+    assert patterns.best(score, 100, 100, (1, 1), density=0.07)[0, 0, 99].sum() == 7
+
+
 def test_from_gate_keeps_the_best_blocks_and_the_diagonal():
     q, k = layer(64, 64)
     score = gate.scores(q, k, (8, 8), None, True)
@@ -124,6 +142,11 @@ def test_what_is_no_gate_is_refused():
             patterns.from_gate(q, k, block=(8, 8), **given)
     with pytest.raises(ShapeError, match=re.escape("gate.query has shape (8, 18, 6); it must be (H, 3*D, W) with H=4")):
         patterns.from_gate(q, k, block=(8, 8), top_k=1, gate=gate.untrained(8, 6))
+    narrow, wide, none = (np.zeros((4, 18, W), np.float32) for W in (3, 5, 0))
+    with pytest.raises(ShapeError, match="gate.query has W=3 and gate.key W=5; they must be equal, and not 0"):
+        patterns.from_gate(q, k, block=(8, 8), top_k=1, gate=gate.Gate(narrow, wide))
+    with pytest.raises(ShapeError, match="gate.query has W=0 and gate.key W=0"):
+        patterns.from_gate(q, k, block=(8, 8), top_k=1, gate=gate.Gate(none, none))
     with pytest.raises(ShapeError, match="G=3 must divide H=4"):
         gate.scores(q, k[:, [0, 1, 1]], (8, 8))
     class Elsewhere:
@@ -234,3 +257,11 @@ def test_dba_work_is_linear_in_tokens_and_errors_are_told():
         dba.attention(np.zeros((2, 3, 9), np.float32), w)
     with pytest.raises(DtypeError, match="x has dtype float64 and rows has float32|rows has dtype float32 and x has"):
         dba.attention(np.zeros((2, 3, 12)), w)
+
+
+@pytest.mark.parametrize("name", dba.Weights._fields)
+def test_dba_names_the_weights_that_do_not_fit(name):
+    x, w = np.zeros((2, 3, 12), np.float32), dba.random_weights(12, L=5, N=4, W=6)
+    for change in (lambda a: a[:-1], lambda a: a[:, :-1], lambda a: a[0]):
+        with pytest.raises(ShapeError, match=r"(x|has shape).*\((L|M|W|B)"):
+            dba.attention(x, w._replace(**{name: change(getattr(w, name))}))

@@ -245,3 +245,11 @@ def test_recorded_costs_grow_as_less_is_kept():
     assert (
         costs["groups"][0]["bits_per_byte"] < costs["groups"][1]["bits_per_byte"] < costs["groups"][2]["bits_per_byte"]
     )
+
+
+@pytest.mark.parametrize(("density", "count"), [(0.07, 7), (0.14, 14), (0.55, 55), (0.071, 8), (1e-15, 1), (1.0, 100)])
+def test_a_share_that_is_a_whole_number_of_blocks_keeps_so_many(density, count):
+    q = np.random.default_rng(0).standard_normal((1, 1, 100, 4)).astype(np.float32)
+    p = np.tri(100, dtype=np.float32)[None, None]
+    seen = approximations._chosen(q, q, p, density, 1, "local")
+    assert seen[0, 0, 99].sum() == count

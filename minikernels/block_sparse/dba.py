@@ -13,6 +13,8 @@ from minikernels.core.errors import ShapeError
 from minikernels.core.numerics import softmax
 from minikernels.core.shapes import bind, same_dtype
 
+LAYOUTS = "LM", "MN", "MN", "MW", "WN", "WN", "WW", "ML"  # of what Weights holds
+
 __all__ = ["Weights", "attention", "maps", "random_weights", "work"]
 
 
@@ -81,7 +83,7 @@ def attention(x, weights):
     gather, expand = maps(x, weights)
     c = gather @ (x @ weights.value)  # (B, L, W)
     score = (c @ weights.inner_query) @ (c @ weights.inner_key).swapaxes(-1, -2)
-    a = softmax(score * x.dtype.type(weights.inner_key.shape[1] ** -0.5))[0] @ (c @ weights.inner_value)
+    a = softmax(score * x.dtype.type(max(1, weights.inner_key.shape[1]) ** -0.5))[0] @ (c @ weights.inner_value)
     return expand @ a
 
 
@@ -95,11 +97,12 @@ def maps(x, weights):
     """
     M = bind(x=(x, "BTM"))["M"]
     same_dtype(("float32", "float64"), x=x, **weights._asdict())
+    bind(**dict(zip(weights._fields, zip(weights, LAYOUTS, strict=True), strict=True)))
     if weights.rows.shape[1] != M:
         rule = f"M={M} must equal M={weights.rows.shape[1]} of the weights"
         raise ShapeError(f"x has shape {x.shape} = (B, T, M); {rule}")
     score = (weights.rows @ weights.row_query) @ (x @ weights.key).swapaxes(-1, -2)
-    gather = softmax(score * x.dtype.type(weights.key.shape[1] ** -0.5))[0]
+    gather = softmax(score * x.dtype.type(max(1, weights.key.shape[1]) ** -0.5))[0]
     return gather, softmax(x @ weights.expand)[0]
 
 

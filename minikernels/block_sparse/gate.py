@@ -98,6 +98,9 @@ def scores(q, k, block, gate=None, causal=True):
     for name, w in zip(gate._fields, gate, strict=True):
         if w.ndim != 3 or w.shape[:2] != (H, 3 * D):
             raise ShapeError(f"gate.{name} has shape {w.shape}; it must be (H, 3*D, W) with H={H} and D={D}")
+    widths = [w.shape[2] for w in gate]
+    if widths[0] != widths[1] or widths[0] == 0:
+        raise ShapeError(f"gate.query has W={widths[0]} and gate.key W={widths[1]}; they must be equal, and not 0")
     if 0 in (T, S, D):
         return np.zeros((q.shape[0], H, -(-T // R), -(-S // C)), np.float32)
     wide = np.result_type(q.dtype, np.float32)

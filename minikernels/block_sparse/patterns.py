@@ -25,7 +25,7 @@ def local(T, S, *, block, window):
     block : (int, int)
         R queries by C keys.
     window : int
-        ``window=1`` sees the token itself alone.
+        ``window=1`` sees the token itself alone, ``window=0`` nothing.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def local(T, S, *, block, window):
     """
     check(T=T, S=S, window=window)
     nearest, farthest = distances(T, S, block)
-    return ((nearest < window) & (farthest > -window))[None, None]
+    return ((nearest < window) & (farthest > -window) & (window > 0))[None, None]
 
 
 def strided(T, S, *, block, window, stride):
@@ -116,7 +116,7 @@ def streaming(T, S, *, block, sinks, window):
     """
     check(T=T, S=S, sinks=sinks, window=window)
     nearest, farthest = distances(T, S, block)
-    mask = (nearest < window) & (farthest >= 0)
+    mask = (nearest < window) & (farthest >= 0) & (window > 0)
     mask[:, : -(-sinks // block[1])] = True
     return mask[None, None]
 
@@ -205,7 +205,8 @@ def best(score, T, S, block, *, top_k=None, density=None, threshold=None, causal
         check(top_k=top_k)
     else:
         check_share(density=density)
-        top_k = np.ceil(density * np.sum(seen, axis=1, keepdims=True))
+        share = density * np.sum(seen, axis=1, keepdims=True)
+        top_k = np.ceil(share * (1 - 1e-12))  # 0.07 * 100 is a little more than 7
     order = np.argsort(np.where(diagonal, -np.inf, np.where(seen, -score, np.inf)), axis=-1, kind="stable")
     rank = np.argsort(order, axis=-1, kind="stable")
     return ((rank < top_k) | diagonal) & seen
