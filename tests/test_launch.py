@@ -187,9 +187,18 @@ def test_a_raw_kernel_checks_the_architecture(file, monkeypatch, options, found,
 def test_without_a_gpu_the_message_says_what_to_install(file):
     if launch.no_gpu_because() is None:
         pytest.skip("there is a GPU here")
-    for attempt in (launch.raw(file, "nothing")[1, 1], lambda: launch.to_gpu(np.zeros(1)), launch.provenance):
+    for attempt in (launch.raw(file, "nothing")[1, 1], lambda: launch.to_gpu(np.zeros(1)), launch.provenance,
+                    launch.architecture, launch.multiprocessors, launch.shared_limit, lambda: launch.counters(3),
+                    lambda: launch.to_numpy(OnDevice(2))):
         with pytest.raises(DeviceError, match="needs a GPU.*uv run --extra cuda13"):
             attempt()
+
+
+def test_a_numpy_array_comes_back_as_a_copy_without_a_gpu():
+    x = np.arange(3)
+    back = launch.to_numpy(x)
+    x[0] = 7
+    assert back.tolist() == [0, 1, 2]
 
 
 def test_a_ladder_tells_where_a_rung_runs_and_what_it_takes():

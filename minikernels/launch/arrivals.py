@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from minikernels.launch.gpu import require_gpu
+
 __all__ = ["counters"]
 
 FEWEST = 4096
@@ -15,6 +17,7 @@ def counters(count):
     Blocks of one launch count up in them to find who is the last, and that one sets back: so they are made once for
     a stream, on which kernels run one after another, and no launch has to clear them.
     """
+    require_gpu("this kernel")
     import cupy
 
     size = max(FEWEST, 1 << (count - 1).bit_length())

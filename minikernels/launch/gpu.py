@@ -52,6 +52,7 @@ def require_gpu(what, numba=False):
 
 def architecture():
     """Return the compute capability of the current GPU, such as (9, 0)."""
+    require_gpu("this kernel")
     import cupy
 
     digits = cupy.cuda.Device().compute_capability  # "90", "120": the last digit is the minor number

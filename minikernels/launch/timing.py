@@ -22,7 +22,10 @@ def to_gpu(x):
 
 
 def to_numpy(x):
-    """Return a NumPy copy of a CuPy array."""
+    """Return a NumPy copy of a CuPy array, or of one of NumPy's."""
+    if isinstance(x, np.ndarray):
+        return x.copy()
+    require_gpu("copying an array from the GPU")
     import cupy
 
     return cupy.asnumpy(x)
