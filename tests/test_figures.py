@@ -158,6 +158,12 @@ def test_ladder_names_its_reference_and_what_is_not_measured():
     assert said == ["10 ms  (50 % of sdpa)", "not measured"]
 
 
+def test_ladder_draws_a_time_of_0():
+    said = [t.get_text() for t in figures.ladder([("v1", 10.0), ("v2", 0.0)], reference=("sdpa", 5.0)).texts]
+    assert said == ["10 ms  (50 % of sdpa)", "0 ms"]
+    assert figures.ladder([("v1", 0.0)]).get_xlim()[1] > 0
+
+
 @pytest.mark.parametrize("space, count", [("global", 8), ("shared", 32)])
 def test_warp_lanes_draw_each_sector_or_word(space, count):
     axes = figures.warp_lanes([2 * lane for lane in range(32)], 4, space)

@@ -109,6 +109,11 @@ def test_abc_is_attention_over_weighted_means():
         np.testing.assert_allclose(o[t], expected, rtol=0, atol=2e-6)
 
 
+def test_abc_over_no_columns_is_empty():
+    q = np.zeros((3, 0), np.float32)
+    assert bounded.attention(q, q, q, np.zeros((3, 2), np.float32)).shape == (3, 0)
+
+
 def test_as_many_slots_as_tokens_are_softmax_attention():
     q, k, v = streams(3, 12, 4)
     o = bounded.attention(q, k, v, bounded.one_hot(range(12), 12))

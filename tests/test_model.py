@@ -249,6 +249,7 @@ def test_state_grows_with_attention_and_not_with_mamba(mha, hybrid):
         (lambda x: x.activations("", 0), ShapeError, "T=0"),
         (lambda x: x.activations("a" * 2049, 0), ShapeError, "T=2049"),
         (lambda x: x.activations("a", 4), ShapeError, "layers 0 to 3"),
+        (lambda x: x.activations("a", 1.5), ShapeError, "layer is 1.5; mha has layers 0 to 3"),
         (lambda x: x.activations("a", 0, dtype=np.int8), DtypeError, "int8"),
         (lambda x: x.generate("a", 2048), ShapeError, "do not fit"),
         (lambda x: x.forward(np.zeros((1, 3))), DtypeError, "float64"),
@@ -260,6 +261,11 @@ def test_state_grows_with_attention_and_not_with_mamba(mha, hybrid):
 def test_bad_input_is_a_clear_error(mha, call, error, says):
     with pytest.raises(error, match=says):
         call(mha)
+
+
+@pytest.mark.parametrize("name", ["mha", "gqa2", "hybrid"])
+def test_a_batch_of_no_sequences_has_no_logits(name):
+    assert m.load(name).forward(np.zeros((0, 2), np.uint8)).shape == (0, 2, 256)
 
 
 def test_import_is_light():

@@ -133,6 +133,7 @@ def test_what_is_no_scan_or_no_shape_is_refused():
 def test_the_long_convolution_is_the_recurrence():
     x, decay = spade.copy_from_far(40, 3), spade.decays(7, 0.1)
     np.testing.assert_allclose(spade.convolve(x, decay), spade.recur(x, decay), atol=1e-12)
+    assert spade.convolve(x[:0], decay).shape == spade.recur(x[:0], decay).shape == (0, 3, 7)
 
 
 def test_only_the_state_space_layer_copies_from_far():

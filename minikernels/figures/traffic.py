@@ -145,7 +145,7 @@ def ladder(rungs, axes=None, *, unit="ms", reference=None):
                               textcoords="offset points", va="center", fontsize=8.5, color="#5d6571")
                 continue
             axes.barh(y, value, height=0.56, color=LOAD)
-            share = f"  ({100 * reference[1] / value:.0f} % of {reference[0]})" if reference else ""
+            share = f"  ({100 * reference[1] / value:.0f} % of {reference[0]})" if reference and value else ""
             axes.annotate(f"{value:.3g} {unit}{share}", (value, y), (6, 0), textcoords="offset points", va="center",
                           fontsize=8.5, color=INK)
         if reference:
@@ -153,11 +153,11 @@ def ladder(rungs, axes=None, *, unit="ms", reference=None):
         axes.set_yticks(range(len(rungs)), [name for name, _ in rungs])
         axes.set_ylim(len(rungs) - 0.5, -0.5)
         known = [value for _, value in rungs if value is not None]
-        if known and max(known) > 30 * min(known):
+        if known and max(known) > 30 * min(known) > 0:
             axes.set_xscale("log")
             axes.set_xlim(min(known) / 3, max(known) * 12)
         else:
-            axes.set_xlim(0, 1.45 * max(known, default=1))
+            axes.set_xlim(0, 1.45 * (max(known, default=1) or 1))
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"time in {unit}, shorter is better")
     return axes

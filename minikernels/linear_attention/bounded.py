@@ -82,7 +82,7 @@ def attention(q, k, v, log_phi, scale=None):
         If a shape does not fit.
     """
     sizes = bind(q=(q, "TD"), k=(k, "TD"), v=(v, "TD"), log_phi=(log_phi, "TM"))
-    scale = sizes["D"] ** -0.5 if scale is None else scale
+    scale = max(1, sizes["D"]) ** -0.5 if scale is None else scale
     memory, o = Memory(sizes["M"], sizes["D"], q.dtype), np.empty_like(q)
     for t in range(sizes["T"]):
         memory.write(k[t], v[t], log_phi[t])

@@ -128,7 +128,7 @@ class Model:
         data, count = _encode(text), len(self.config.layers)
         if not data or len(data) > self.config.context:
             raise ShapeError(f"the text has T={len(data)} bytes; it must have 1 to {self.config.context}")
-        if not -count <= layer < count:
+        if layer not in range(-count, count):
             raise ShapeError(f"layer is {layer}; {self.name or 'the model'} has layers 0 to {count - 1}")
         if np.dtype(dtype) not in (np.float16, np.float32, np.float64):
             raise DtypeError(f"dtype is {np.dtype(dtype)}; activations come as float32, float16 or float64")
@@ -201,7 +201,8 @@ class Model:
     def _heads(self, x, projection):
         """Return x (B, T, M) projected to (B, heads, T, D)."""
         B, T, _ = x.shape
-        return np.ascontiguousarray((x @ projection.T).reshape(B, T, -1, self.config.D).swapaxes(1, 2))
+        D = self.config.D
+        return np.ascontiguousarray((x @ projection.T).reshape(B, T, len(projection) // D, D).swapaxes(1, 2))
 
     def _mamba(self, x, w, layer, state, attention, hook):
         R, N = self.config.R, self.config.N

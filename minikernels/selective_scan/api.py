@@ -81,6 +81,10 @@ def scan(u, delta, a, b, c, *, d=None, z=None, delta_bias=None, delta_softplus=F
     float32 (float64 where u is). Work 6*B*T*E*N FLOP and B*T*E*(N + 3) exponentials and logarithms at most; HBM traffic
     of each rung in `minikernels.selective_scan.traffic`.
 
+    Rungs that compose tokens by a prefix scan (``tiled``, ``v3_hillis_steele``, ``v4_blelloch``), or chunks of tokens
+    (from ``v6_three_phase`` on), want ``delta a <= 0``, as in a model, or sums of it over a chunk below about 88 (709
+    in float64): the decay of many tokens at once is infinite beyond, and times a state of 0 it is NaN.
+
     References
     ----------
     .. [1] Gu, Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752.

@@ -38,7 +38,7 @@ def convolve(x, decay):
     """Return the same states by a convolution of x with ``decay ** t``, computed by FFT: no token waits for another."""
     T = len(x)
     kernel = decay ** np.arange(T)[:, None]  # (T, N)
-    size = 2 * T  # of a linear convolution, so that its end does not come round to its beginning
+    size = max(1, 2 * T)  # of a linear convolution, so that its end does not come round to its beginning
     product = np.fft.fft(x, size, axis=0)[:, :, None] * np.fft.fft(kernel, size, axis=0)[:, None]
     return np.fft.ifft(product, axis=0)[:T]
 
