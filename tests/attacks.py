@@ -70,6 +70,52 @@ NUMPY = {
     "links files": f"import os; os.symlink({str(SOLUTION)!r}, 'here')",
     "kills its parent": "import os; os.kill(os.getppid(), 9)",
     "kills its group": "import os; os.killpg(0, 9)",
+    "kills its parent by a descriptor": """import os, signal
+    signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 9)""",
+    "kills the group of its parent by a descriptor": """import os, signal
+    signal.pidfd_send_signal(os.pidfd_open(os.getpgid(os.getppid())), 9)""",
+    "kills by a second copy of a module": """import importlib.util, os, sys
+    for name in ('posix', '_signal'):
+        sys.modules.pop(name)
+    import posix, _signal
+    _signal.pidfd_send_signal(posix.pidfd_open(os.getppid()), 9)""",
+    "kills by a copy that importlib does not make": """import _imp, importlib.machinery, os
+    posix = _imp.create_builtin(importlib.machinery.ModuleSpec('posix', None))
+    _imp.create_builtin(importlib.machinery.ModuleSpec('_signal', None)).pidfd_send_signal(
+        posix.pidfd_open(os.getppid()), 9)""",
+    "bounds the files of its parent": """import os, resource
+    resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (3, 3))
+    raise EOFError""",
+    "slows its parent down": "import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19); raise EOFError",
+    "leaves its group": "import os; os.setsid(); raise EOFError",
+    "reads it by readline": f"""import readline
+    readline.read_history_file({str(SOLUTION)!r})
+    raise EOFError(readline.get_history_item(3))""",
+    "reads it by a name that is no str": f"""class Path(str):
+        __getitem__ = lambda self, part: '' if part.stop == 0 else np.__file__[1:]
+    raise EOFError(open(Path({str(SOLUTION)!r})).read())""",
+    "loads a module under another name": """import _imp, importlib.machinery, importlib.util
+    spec = importlib.util.find_spec('_ctypes') or importlib.machinery.ModuleSpec('_ctypes', None)
+    spec = importlib.machinery.ModuleSpec('a._ctypes', None, origin=spec.origin)
+    _imp.create_dynamic(spec)""",
+    "starts an interpreter": """try: import _interpreters as inner
+    except ImportError: import _xxsubinterpreters as inner
+    raise EOFError(inner.create())""",
+    "starts an interpreter by another name": """import _imp, importlib.machinery, sysconfig, os
+    where = os.path.join(sysconfig.get_path('platstdlib'), 'lib-dynload')
+    name = next(n for n in os.listdir(where) if n.startswith(('_xxsubinterpreters.', '_interpreters.')))
+    spec = importlib.machinery.ModuleSpec('a.' + name.partition('.')[0], None, origin=os.path.join(where, name))
+    raise EOFError(_imp.create_dynamic(spec).create())""",
+    "starts a program by its C function": """import _posixsubprocess, os
+    _posixsubprocess.fork_exec([b'/bin/true'], [b'/bin/true'], True, (), None, None, -1, -1, -1, -1, -1, -1, 0, 0,
+                               False, False, -1, None, None, None, -1, None, False)""",
+    "makes a pipe": "import os; os.mkfifo('/tmp/minikernels-left'); raise EOFError",
+    "makes shared memory": """import _posixshmem, os
+    _posixshmem.shm_open('/minikernels-left', os.O_CREAT | os.O_RDWR)
+    raise EOFError""",
+    "makes a lock": """import _multiprocessing
+    _multiprocessing.SemLock(1, 1, 1, '/minikernels-left', False)
+    raise EOFError""",
     "loops for ever": "while True: pass",
     "loops for ever in C": "pow(3, 10**9)",
     "sleeps": "import time; time.sleep(60)",

@@ -40,7 +40,7 @@ class Limits:
     file: int = 2**25
 
 
-def call(source, filename, function, cases, limits=None):
+def call(source, filename, function, cases, limits=None, frozen=False):
     """Return the outputs of ``function(*case)`` for every case: a list of tuples of arrays.
 
     Parameters
@@ -50,6 +50,8 @@ def call(source, filename, function, cases, limits=None):
     function : str
     cases : list of tuple of array_like
     limits : Limits, optional
+    frozen : bool
+        Whether the arguments are handed over read-only: NumPy raises where the function writes to one.
 
     Raises
     ------
@@ -59,7 +61,8 @@ def call(source, filename, function, cases, limits=None):
     limits = limits or Limits()
     cases = [[np.asarray(x) for x in case] for case in cases]
     request = io.BytesIO()
-    task = {"source": source, "filename": filename, "function": function, "arguments": [len(c) for c in cases]}
+    task = {"source": source, "filename": filename, "function": function, "arguments": [len(c) for c in cases],
+            "frozen": frozen}
     request.write(json.dumps(task).encode() + b"\n")
     for case in cases:
         for array in case:
@@ -78,13 +81,23 @@ def confined():
     The worker's own fence is Python; what a program of the system takes away stays away from more than Python.
     """
     nobody = "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"
+    # In a namespace of processes a worker can name no other one. Its first process is a shell, for unshare would not
+    # tell which signal ended the worker.
+    alone = "--net", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; exit $?', "sh"
     root = getattr(os, "geteuid", lambda: 1)() == 0
-    known = [(("unshare", "--net", *nobody), "the network and the user's rights"), (nobody, "the user's rights"),
-             (("unshare", "--net"), "the network")] if root else [
-            (("unshare", "--map-root-user", "--net"), "the network")]
+    known = [
+        (("unshare", *alone, *nobody), "the network, other processes and the user's rights"),
+        (("unshare", "--net", *nobody), "the network and the user's rights"),
+        (nobody, "the user's rights"),
+        (("unshare", *alone), "the network and other processes"),
+        (("unshare", "--net"), "the network"),
+    ] if root else [
+        (("unshare", "--map-root-user", *alone), "the network and other processes"),
+        (("unshare", "--map-root-user", "--net"), "the network"),
+    ]
     trial = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.append(sys.argv[1]); import numpy", packages()]
     for command, taken in known:
-        if all(shutil.which(program) for program in {"unshare", "setpriv"} & set(command)):
+        if all(shutil.which(program) for program in {"unshare", "setpriv", "sh"} & set(command)):
             done = subprocess.run([*command, *trial], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL, env=environment())
             if done.returncode == 0:
@@ -121,7 +134,8 @@ def exchange(request, limits, who):
                            ) from None
         finally:
             stop(process)
-        if process.returncode in (-getattr(signal, "SIGXCPU", 24), -getattr(signal, "SIGKILL", 9)):
+        killed = getattr(signal, "SIGXCPU", 24), getattr(signal, "SIGKILL", 9)
+        if process.returncode in [code for number in killed for code in (-number, 128 + number)]:  # a shell adds 128
             raise Overtime(f"{who} used more than {limits.seconds} seconds of processor time; is there a loop that "
                            "never ends?")
         outgoing.seek(0)
@@ -152,8 +166,11 @@ def complaint(answer, case, number, filename, function):
     """Say what a call raised, where, and what it was given."""
     line = answer["line"]
     where = f"{filename}:{line}" if isinstance(line, int) else filename
+    said = str(answer["message"])
+    if said.endswith("is read-only"):
+        said += "; the arguments must stay as they are, so write to a copy"
     shapes = ", ".join(f"{x.dtype}{list(x.shape)}" if x.ndim else f"{x.dtype} {x}" for x in case)
-    return (f"{where}: {function} raised {str(answer['error'])[:80]}: {str(answer['message'])[:500]}\n"
+    return (f"{where}: {function} raised {str(answer['error'])[:80]}: {said[:900]}\n"
             f"(case {number}, called with {shapes})")
 
 

@@ -50,7 +50,7 @@ class Submission:
             raise Failure(f"{self.filename} has {self.path.stat().st_size:,} bytes; at most {LONGEST:,} characters are "
                           "read")
         try:
-            text = self.path.read_text("utf-8")
+            text = self.path.read_text("utf-8-sig")  # editors on Windows begin a file with a mark
         except (UnicodeDecodeError, OSError) as error:
             raise Failure(f"{self.filename} cannot be read as UTF-8 text: {error}") from None
         if len(text) > LONGEST:
@@ -59,12 +59,15 @@ class Submission:
             raise NotImplementedError(f"{self.filename} is not written yet: add lines below `{holes.START}`")
         return text
 
-    def call(self, function, *cases):
-        """Return the outputs of a NumPy function for every case, each a tuple of arrays."""
+    def call(self, function, *cases, frozen=False):
+        """Return the outputs of a NumPy function for every case, each a tuple of arrays.
+
+        With `frozen`, for exercises whose stub says that the arguments stay as they are, writing to one is a failure.
+        """
         text = self.text()
         holes.parsed(text, self.filename)
         with self.patience():
-            return sandbox.call(text, self.filename, function, cases, self.limits)
+            return sandbox.call(text, self.filename, function, cases, self.limits, frozen)
 
     @contextmanager
     def patience(self):

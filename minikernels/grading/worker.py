@@ -7,14 +7,33 @@ leaves it are arrays, which the grader reads without pickle and compares with an
 A request, and a reply, is one line of JSON and then .npy arrays one after the other.
 """
 
+import importlib
 import io
 import json
 import os
 import sys
 import sysconfig
 import traceback
+import types
 
 KINDS = "biuf"
+
+# What Python's audit hook refuses by the first words of an event's name, and what is harmless all the same.
+CLOSED = ("os.", "subprocess.", "socket.", "ctypes.", "shutil.", "fcntl.", "gc.", "pty.", "signal.", "sqlite3.",
+          "tempfile.", "glob.", "resource.", "syslog.", "cpython.PyInterpreterState_New", "_winapi.", "winreg.")
+HARMLESS = ("os.putenv", "os.unsetenv", "os.add_dll_directory")
+
+# Modules in C that reach files, shared memory, other code or other interpreters and raise no event for it.
+MODULES = {"_ctypes", "_cffi_backend", "_testcapi", "_testinternalcapi", "_xxsubinterpreters", "_interpreters",
+           "_interpqueues", "_interpchannels", "_multiprocessing", "_posixshmem", "_tkinter", "_ssl", "_dbm", "_gdbm",
+           "readline"}
+
+# Functions that act on other processes or on files and raise no event for it, by the module that has them first.
+FUNCTIONS = {
+    "posix": ("chroot", "memfd_create", "mkfifo", "mknod", "pidfd_open", "sched_setaffinity", "sched_setparam",
+              "sched_setscheduler", "setns", "setpgid", "setpriority", "setsid", "sync", "unshare"),
+    "_signal": ("pidfd_send_signal",),
+    "_posixsubprocess": ("fork_exec",)}
 
 
 def main():
@@ -31,6 +50,7 @@ def main():
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # a submission may print as much as it likes
         os.dup2(silence, descriptor)
+    sys.path.remove(settings["numpy"])  # what else is installed there is not NumPy's and cannot be read
     fence(settings["numpy"])
     reply, arrays = answer(task, cases, np)
     channel.write(json.dumps(reply).encode() + b"\n")
@@ -64,15 +84,13 @@ def fence(packages):
     installed = tuple(p + name + sep for p in readable for name in ("site-packages", "dist-packages"))
     ours = tuple(real(packages) + sep + name + sep for name in ("numpy", "numpy.libs"))
     readable = tuple(readable)
-    closed = ("os.", "subprocess.", "socket.", "ctypes.", "shutil.", "fcntl.", "gc.", "pty.", "signal.", "sqlite3.",
-              "tempfile.", "glob.")
-    harmless = ("os.putenv", "os.unsetenv", "os.add_dll_directory")
-    modules = ("_ctypes", "_posixsubprocess", "_testcapi", "_testinternalcapi", "_xxsubinterpreters", "_cffi_backend")
 
     def inside(path):
-        if not isinstance(path, (str, bytes)):
+        if type(path) is bytes:
+            path = os.fsdecode(path)
+        if not isinstance(path, str):
             return False
-        path = real(os.fsdecode(path)) + sep
+        path = real(str.__str__(path)) + sep  # the characters themselves, whatever methods a class of its own has
         return path.startswith(ours) or (path.startswith(readable) and not path.startswith(installed))
 
     def hook(event, arguments):
@@ -85,33 +103,84 @@ def fence(packages):
             if not inside(arguments[0]):
                 raise PermissionError("an exercise lists no folders")
         elif event == "import":
-            if arguments[0] in modules:
-                raise ImportError(f"an exercise does not import {arguments[0]}")
-        elif event.startswith(closed) and event not in harmless:
+            admit(arguments[0])
+        elif event.startswith(CLOSED) and event not in HARMLESS:
             raise PermissionError(f"an exercise does not call {event}")
 
-    for name in modules:
+    take_away()
+    for name in MODULES:
         sys.modules[name] = None
     sys.addaudithook(hook)
 
 
+def admit(name):
+    """Refuse to load a module in C that is closed, or once more one that functions were taken from.
+
+    A spec may call it ``a._ctypes``: the last word alone decides which code is loaded.
+    """
+    last = str.rpartition(name, ".")[2]
+    if last in MODULES or last in FUNCTIONS or last == "_imp":
+        raise ImportError(f"an exercise does not import {last}")
+
+
+def take_away():
+    """Put a refusal in the place of every function for which Python raises no audit event, wherever it is known."""
+    for name, functions in FUNCTIONS.items():
+        try:
+            module = importlib.import_module(name)
+        except ImportError:  # Windows
+            continue
+        for function in functions:
+            taken = vars(module).get(function)
+            for holder in list(sys.modules.values()) if taken is not None else ():
+                if getattr(holder, function, None) is taken:
+                    setattr(holder, function, refusal(function))
+    import _imp
+
+    _imp.create_builtin = guarded(_imp.create_builtin)
+
+
+def refusal(name):
+    """Return a function that refuses to be called."""
+    def refused(*arguments, **named):
+        raise PermissionError(f"an exercise does not call {name}")
+
+    return refused
+
+
+def guarded(create):
+    """Return the maker of built-in modules with a look at the name first: no audit event is raised for it."""
+    def create_builtin(spec):
+        name = spec.name
+        if type(name) is not str:
+            raise TypeError("the name of a module is a str")
+        admit(name)
+        return create(types.SimpleNamespace(name=name))
+
+    return create_builtin
+
+
 def answer(task, cases, np):
     """Return the reply and the arrays that follow it."""
-    namespace = {"__name__": "submission", "__file__": task["filename"]}
+    # A module that is known by its name, for dataclasses look theirs up; the worker's own is another one.
+    module = sys.modules["submission"] = types.ModuleType("submission")
+    module.__file__ = task["filename"]
     replies, arrays = [], []
     try:
-        exec(compile(task["source"], task["filename"], "exec"), namespace)
-        function = namespace.get(task["function"])
+        exec(compile(task["source"], task["filename"], "exec"), vars(module))
+        function = vars(module).get(task["function"])
         if not callable(function):
             raise NameError(f"the file defines no function {task['function']}")
     except BaseException as error:
-        return {"cases": [described(error, task["filename"])] * len(cases)}, []
+        return {"cases": [described(error, task)] * len(cases)}, []
     for case in cases:
         try:
+            for array in case if task["frozen"] else ():
+                array.flags.writeable = False
             outputs = function(*case)
             outputs = [plain(x, np) for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         except BaseException as error:
-            replies.append(described(error, task["filename"]))
+            replies.append(described(error, task))
         else:
             replies.append({"outputs": len(outputs)})
             arrays += outputs
@@ -128,11 +197,17 @@ def plain(value, np):
     return array
 
 
-def described(error, filename):
+def described(error, task):
     """Return an exception as plain data: its type, what it says and the line of the submission it came from."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == task["filename"]]
     line = lines[-1] if lines else getattr(error, "lineno", None)
-    return {"error": type(error).__name__, "message": str(error)[:500], "line": line}
+    said = str(error)[:500]
+    if isinstance(error, ImportError) and lines:
+        # What is missing or refused may be a module that the learner has never heard of.
+        text = task["source"].split("\n")[line - 1].strip()
+        said += f"; there are NumPy and most of Python's own modules (in the line: {text[:200]})"
+    return {"error": type(error).__name__, "message": said, "line": line}
 
 
 if __name__ == "__main__":
