@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 
 from minikernels import cli, commands
 from minikernels.core.errors import KernelError
-from minikernels.grading import Failure, UnknownExercise, check, course, find, grade, lockstep
+from minikernels.grading import UnknownExercise, check, course, find, grade, lockstep
 from minikernels.grading.failure import Overtime
 from minikernels.grading.shapes import drawn, settled
-from minikernels.grading.submission import Submission
 from tests import attacks
 
 ROOT = Path(__file__).resolve().parent.parent
