@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from xml.etree import ElementTree
@@ -128,6 +129,63 @@ def test_a_grader_that_is_stopped_leaves_a_result(tmp_path, run, monkeypatch):
     assert (bob.earned, bob.points) == (0, 10) and "could not be graded" in bob.text()
 
 
+def test_a_grader_that_fails_is_replaced_and_its_traceback_is_not_the_student_s(tmp_path, run, monkeypatch):
+    from minikernels.grading import many
+
+    def failing(self, question, seconds):
+        self.process = self.process or self.start()
+        asked.append((question.source.name, self.process.pid))
+        if question.source.name == "ann":
+            raise RuntimeError("OSError: too many open files\nTraceback (most recent call last):\n  deep inside")
+        return real(self, question, seconds)
+
+    asked, real = [], many.Process.ask
+    monkeypatch.setattr(many.Process, "ask", failing)
+    folder, out = tmp_path / "handed in", tmp_path / "results"
+    for name in ("ann", "bob"):
+        submission(folder / name, attacks.SOLUTION.read_text("utf-8"))
+    code, said, _ = run(folder, "--out", out, "--jobs", 1, *only("02.2"))
+    assert code == 1 and "ann could not be graded: the grader failed: OSError: too many open files\n" in said
+    assert [name for name, _ in asked] == ["ann", "ann", "bob"] and len({pid for _, pid in asked}) == 3
+    assert "deep inside" not in (out / "students/ann.txt").read_text("utf-8")
+    assert "deep inside" in load(out / "students/ann.json").problem
+    assert load(out / "students/bob.json").earned == 10
+
+
+@pytest.mark.parametrize("attack", ["bounds the files of its parent", "kills its parent by a descriptor",
+                                    "kills the group of its parent by a descriptor"])
+def test_a_submission_does_not_reach_the_one_after_it(tmp_path, attack):
+    folder, out = tmp_path / "handed in", tmp_path / "results"
+    submission(folder / "ann", attacks.numpy_attack(attack))
+    submission(folder / "bob", attacks.SOLUTION.read_text("utf-8"))
+    words = ["grade", folder, "--out", out, "--jobs", "1", *only("02.2")]
+    done = subprocess.run([sys.executable, "-m", "minikernels", *words], cwd=attacks.ROOT, capture_output=True,
+                          check=False, start_new_session=True)  # a group of its own, which the attack may end
+    assert done.returncode == 0, done.stderr.decode()
+    assert [load(out / f"students/{name}.json").earned for name in ("ann", "bob")] == [0, 10]
+
+
+def test_a_long_name_and_a_result_that_cannot_be_written_end_nothing(tmp_path, run):
+    folder, out = tmp_path / "handed in", tmp_path / "results"
+    for name in ("ann", "bob", "\u4e2d" * 84):
+        submission(folder / name, attacks.SOLUTION.read_text("utf-8"))
+    (out / "students/bob.json").mkdir(parents=True)  # a folder stands where the file should
+    code, said, _ = run(folder, "--out", out, *only("02.2"))
+    assert code == 1 and "bob has no bob.json: " in said
+    rows = list(csv.DictReader(io.StringIO((out / "grades.csv").read_text("utf-8"))))
+    assert [sum(float(r["earned"]) for r in rows if r["student"].startswith(n)) for n in "ab\u4e2d"] == [10, 10, 10]
+
+
+def test_results_among_the_submissions_are_none(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    submission(tmp_path / "ann", attacks.SOLUTION.read_text("utf-8"))
+    for said in ("1 submissions\n", "1 submissions, 1 of them graded before\n"):
+        code, out, _ = run(".", *only("02.2"))
+        assert code == 0 and out.startswith(said)
+    assert run(".", "--out", "results/today", *only("02.2"))[0] == 2  # inside what is now taken for a submission
+    assert not (tmp_path / "results/today").exists()
+
+
 HIDDEN = '''
 import numpy as np, pytest
 from minikernels.grading import Failure
@@ -172,8 +230,6 @@ def test_gradescope_reads_a_result_of_anything(tmp_path, run):
 
 
 def test_gradescope_zip_grades_where_it_is_unpacked(tmp_path, run):
-    import subprocess
-
     hidden, made = tmp_path / "hidden", tmp_path / "autograder.zip"
     submission(hidden, HIDDEN, "02_flash/test_ex2_merge.py")
     assert run("--gradescope-zip", made, "--seed", 9, "--hidden", hidden, *only("02.2"))[0] == 0
@@ -201,7 +257,8 @@ def test_gradescope_zip_grades_where_it_is_unpacked(tmp_path, run):
 
 @pytest.mark.parametrize("name, wanted", [
     ("ann", "ann"), ("Zo\u00eb \u4e2d", "Zo\u00eb \u4e2d"), ("=cmd|'/c calc'!A1", "cmd-c calc-A1"), ("a\nb", "a-b"),
-    ("..", "unnamed"), ("\udcff", "unnamed"), ("x" * 300, "x" * 100)])
+    ("..", "unnamed"), ("\udcff", "unnamed"), ("x" * 300, "x" * 100),
+    ("\u4e2d" * 84, "\u4e2d" * 66)])
 def test_names_can_be_printed_and_used(name, wanted):
     assert spelled(name) == wanted
 
@@ -211,6 +268,21 @@ def test_two_students_of_one_name_get_a_file_each(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "ann.zip").write_bytes(b"")
     assert [one.student for one in handed_in(tmp_path)] == ["Ann", "ann~", "ann~~"]
+
+
+@pytest.mark.parametrize("held", ["[]", "{}", "3", "{", '{"seed": []}', '{"seed": null}'])
+def test_a_run_without_a_seed_is_told_in_one_line(tmp_path, run, held):
+    (tmp_path / "handed in/ann").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/run.json").write_text(held)
+    code, out, err = run(tmp_path / "handed in", "--out", tmp_path / "results", *only("02.2"))
+    assert code == 2 and "run.json holds no seed" in err and err.count("\n") == 1 and not out
+
+
+def test_a_gradescope_file_that_cannot_be_written_is_told_in_one_line(tmp_path, run):
+    (tmp_path / "file").write_text("")
+    code, out, err = run(tmp_path, "--gradescope", tmp_path / "file/results.json", *only("02.2"))
+    assert code == 2 and "cannot write" in err and err.count("\n") == 1 and not out
 
 
 @pytest.mark.parametrize("words, said", [

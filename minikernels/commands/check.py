@@ -54,7 +54,7 @@ def hint(chosen, level):
 
 def watch(chosen, subject, changes):
     """Check once, and again whatever is saved; `changes` yields the paths of saved files."""
-    files = {written(e, subject).resolve(): e for e in chosen}
+    files = {e.handed_in(subject).resolve(): e for e in chosen}
     waiting = chosen
     try:
         show([check(e.key, subject) for e in waiting])
@@ -68,12 +68,6 @@ def watch(chosen, subject, changes):
     except KeyboardInterrupt:
         print()
     return 0
-
-
-def written(exercise, subject):
-    """Return the file that a learner writes."""
-    path = exercise.stub.parent.parent if subject is None else Path(subject)
-    return path / exercise.place if path.is_dir() else path
 
 
 def saved(folders):

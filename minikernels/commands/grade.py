@@ -51,12 +51,12 @@ def run(args):
                              "which folder of submissions? minikernels grade DIR --out results")
     if args.gradescope is not None:
         return one_for_gradescope(args, order)
-    submissions = handed_in(args.folder)
+    out, found = Path(args.out), handed_in(args.folder)
+    submissions = [one for one in found if not out.resolve().is_relative_to(one.path.resolve())]
+    if found != submissions and not (out / "run.json").is_file():  # with it, they are the results of a run before
+        raise ArgumentsError(f"the results would go into a submission: choose another --out than {args.out}")
     if not submissions:
         raise ArgumentsError(f"there is no submission in {args.folder}: neither a folder nor a zip")
-    out = Path(args.out)
-    if out.resolve() in [one.path.resolve() for one in submissions]:
-        raise ArgumentsError(f"the results would go into a submission: choose another --out than {args.out}")
     return many(submissions, out, order, args)
 
 
@@ -83,8 +83,10 @@ def many(submissions, out, order, args):
     try:
         out.mkdir(parents=True, exist_ok=True)
         order = replace(order, seed=seed_of(out, args.seed))
-    except (OSError, ValueError, KeyError) as error:
-        raise ArgumentsError(f"cannot write to {out}: {error}") from error
+    except ValueError as error:
+        raise ArgumentsError(str(error)) from error
+    except OSError as error:
+        raise ArgumentsError(f"cannot write to {out}: {reason(error)}") from error
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())
@@ -100,13 +102,18 @@ def many(submissions, out, order, args):
                 said = f"{result.student}: {result.earned:g} of {result.points:g}"
                 console.print(said, highlight=False, markup=False)
 
-        results = grade_many(submissions, out, order, jobs=args.jobs, fresh=args.fresh, tell=tell)
+        try:
+            results = grade_many(submissions, out, order, jobs=args.jobs, fresh=args.fresh, tell=tell)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ArgumentsError(f"cannot write {error.filename or out}: {reason(error)}") from error
     show(results, there, out)
     return 1 if any(r.problem for r in results) else 0
 
 
 def show(results, there, out):
-    """Print what every exercise gave on average, who could not be graded, and where the results are."""
+    """Print what every exercise gave on average, what went wrong with whom, and where the results are."""
     from minikernels.grading.sandbox import confined
 
     print(f"{len(results)} submissions" + (f", {there} of them graded before" if there else ""))
@@ -120,7 +127,7 @@ def show(results, there, out):
         print(f"  {key}  {name:24} mean {mean:5.2f} of {reports[0].points:g}, {full} with every point")
     for result in results:
         if result.problem:
-            print(f"  {result.student} could not be graded: {result.problem.splitlines()[0]}")
+            print(f"  {result.student} {result.problem.splitlines()[0]}")
     taken = confined()[1]
     print(f"NumPy submissions ran without {taken}" if taken else
           "NumPy submissions were fenced in by Python alone: see exercises/INSTRUCTORS.md")
@@ -138,7 +145,10 @@ def one_for_gradescope(args, order):
         result = grade_one(HandedIn("submission", Path(args.folder)), order, process, stubs(order))
     finally:
         process.close()
-    write(args.gradescope, json.dumps(gradescope(result), indent=1) + "\n")
+    try:
+        write(args.gradescope, json.dumps(gradescope(result), indent=1) + "\n")
+    except OSError as error:
+        raise ArgumentsError(f"cannot write {args.gradescope}: {reason(error)}") from error
     print(result.text())
     return 0
 

@@ -53,6 +53,17 @@ class Exercise:
         """The stub's path below ``exercises``, and a submission's below its own folder."""
         return Path(self.stub.parent.name) / self.stub.name
 
+    def handed_in(self, subject=None):
+        """Return where a submission has its file; without a `subject` the stub.
+
+        The `subject` is a folder of chapters, a chapter's own folder, or the file.
+        """
+        path = self.stub.parent.parent if subject is None else Path(subject)
+        if not path.is_dir():
+            return path
+        beside = path.resolve().name == self.place.parent.name and not (path / self.place).exists()
+        return path / (self.place.name if beside else self.place)
+
 
 def folder():
     """Return the exercises' folder; they stand in the repository and not in the installed package."""

@@ -16,7 +16,7 @@ START, END = "# Your lines start here.", "# Your lines end here."
 def unwritten(text):
     """Return whether the text has places for lines and none of them holds a line of code."""
     found, inside = False, False
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, text.split("\n")):
         if line == START:
             found = inside = True
         elif line == END:
@@ -52,21 +52,27 @@ def with_constants(text, filename, constants):
 
     A kernel's tile sizes are constants of its file; a grader that sets them finds a kernel that is right at one size.
     """
-    lines, done = text.splitlines(), set()
+    lines, done = text.split("\n"), set()  # as Python counts lines: a form feed ends none
     for node in assignments(parsed(text, filename), set(constants)):
-        name = node.targets[0].id
+        name = target(node).id
         if name not in done:
             done.add(name)
             lines[node.lineno - 1:node.end_lineno] = [f"{name} = {constants[name]!r}"] + [""] * (
                 node.end_lineno - node.lineno)
     if missing := set(constants) - done:
         raise Failure(f"{filename} no longer defines {', '.join(sorted(missing))}; keep the stub's lines as they are")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def assignments(tree, wanted):
-    """Yield the module's ``NAME = value`` statements for the wanted names, in order."""
+    """Yield the module's ``NAME = value`` and ``NAME: type = value`` for the wanted names, in order."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id in wanted:
-                yield node
+        if isinstance(target(node), ast.Name) and target(node).id in wanted:
+            yield node
+
+
+def target(node):
+    """Return what a statement assigns its value to, if it is one thing."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return node.targets[0]
+    return node.target if isinstance(node, ast.AnnAssign) and node.value is not None else None

@@ -20,6 +20,7 @@ __all__ = ["HandedIn", "fingerprint", "handed_in", "take"]
 
 MOST_FILES = 20_000  # entries of a zip or files below a folder that are looked at
 LARGEST_ZIP = 100 * 2**20
+MOST_BYTES = 200  # of a student's name in UTF-8: a file's name has 255 at most, its ending and marks included
 READ = 4 * LONGEST + 1  # bytes: a character of UTF-8 takes at most four
 CHAPTER = re.compile(r"\d\d_\w+")  # a file in another chapter's folder is another exercise
 BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError,
@@ -63,7 +64,8 @@ def spelled(name):
     """
     name = os.fsencode(name).decode("utf-8", "replace")
     name = re.sub(r"[^\w .@()+,~-]+", "-", name).strip(" -=+@.")
-    return name[:100] or "unnamed"
+    name = name[:100].encode()[:MOST_BYTES].decode("utf-8", "ignore").rstrip(" .")
+    return name or "unnamed"
 
 
 def take(source, exercises, target):

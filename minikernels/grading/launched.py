@@ -9,7 +9,7 @@ from minikernels.core import oracle
 from minikernels.core.errors import KernelError
 from minikernels.grading.failure import Failure
 from minikernels.grading.lockstep import ask
-from minikernels.grading.writers import written_by
+from minikernels.grading.writers import lines_of, written_by
 
 __all__ = ["Launched", "judge"]
 
@@ -18,9 +18,12 @@ UNITS = {
     "load_sectors": "sectors loaded",
     "load_requests": "load requests",
     "store_bytes": "bytes stored",
+    "store_requests": "store requests",
     "store_sectors": "sectors stored",
     "barriers": "barriers passed",
     "branches": "branches of warps",
+    "shared_load_requests": "load requests to shared memory",
+    "shared_store_requests": "store requests to shared memory",
     "shared_load_conflicts": "bank conflicts on loads",
     "shared_store_conflicts": "bank conflicts on stores",
 }
@@ -107,10 +110,11 @@ class Launched:
         if counted > allowed:
             of = f" of {array}" if array else ""
             sizes = ", ".join(f"{k}={v}" for k, v in letters.items())
+            unit = UNITS.get(quantity, quantity.replace("_", " "))
             raise Failure("\n".join(filter(None, (
-                f"{counted:,} {UNITS[quantity]}{of}; the budget is {allowed:,}: {says}.",
+                f"{counted:,} {unit}{of}; the budget is {allowed:,}: {says}.",
                 f"The budget is {formula}, with {sizes}." if not formula.isdigit() else f"({sizes})",
-                self.costliest(quantity)))))
+                self.costliest(quantity, array)))))
 
     def without_float64(self):
         """Fail if a Python constant made arithmetic float64."""
@@ -118,14 +122,24 @@ class Launched:
         if slips:
             raise Failure(f"{self.job.filename}: {slips[0]}")
 
-    def costliest(self, quantity):
-        """Say which line of the submission has most of a quantity."""
-        lines = {line: getattr(t, quantity) for line, t in self.launch.by_line.items()}
-        line = max(lines, key=lines.get, default=None)
-        if line is None or not lines[line]:
+    def costliest(self, quantity, array=None):
+        """Say which lines of the submission have most of a quantity, or of one array's, where that is known."""
+        if array is None:
+            lines = {n: getattr(t, quantity) + by_atomics(t, quantity) for n, t in self.launch.by_line.items()}
+        elif self.submission.explains:
+            lines, self.submission.explained = {}, True
+            with contextlib.suppress(Failure, KernelError):
+                lines = ask(self.job, lines_of, array, quantity)
+        else:
             return ""
-        text = self.job.text.splitlines()[line - 1].strip()
-        return f"Most of it in {self.job.filename}:{line}: {text}  ({lines[line]:,})"
+        most = max(lines.values(), default=0)
+        line, *others = sorted(n for n in lines if lines[n] == most) or (None,)
+        if not most:
+            return ""
+        if others:
+            return f"{most:,} of it in each of the lines {line}, {', '.join(map(str, others))} of {self.job.filename}"
+        text = self.job.text.split("\n")[line - 1].strip()
+        return f"Most of it in {self.job.filename}:{line}: {text}  ({most:,})"
 
     def sizes(self):
         """Say what the launch was called with."""

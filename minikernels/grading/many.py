@@ -53,9 +53,7 @@ def grade_many(submissions, out, order, *, jobs, fresh=False, tell=lambda result
                 result = None if fresh else load(path)
                 kept = result is not None and result.fingerprint == fingerprint and not result.problem
                 if not kept:
-                    result = grade_one(one, order, process, unbegun, fingerprint)
-                    write(path.with_suffix(".txt"), result.text())
-                    write(path, json.dumps(result.as_dict(), indent=1) + "\n")
+                    result = written(path, grade_one(one, order, process, unbegun, fingerprint))
                     graded += 1
                     if graded % RESTART == 0:
                         process.close()
@@ -64,7 +62,7 @@ def grade_many(submissions, out, order, *, jobs, fresh=False, tell=lambda result
                     tell(result, kept)
         except queue.Empty:
             pass
-        except Exception as error:  # a full disk, say; told by the thread that waits for this one
+        except Exception as error:  # told by the thread that waits for this one
             failed.append(error)
         finally:
             process.close()
@@ -90,14 +88,25 @@ def grade_one(one, order, process, unbegun, fingerprint=""):
         try:
             graded = process.ask(order, PATIENCE * len(order.exercises))
         except Ended as end:
-            problem = "the grader was stopped: " + ("too much time" if end.overtime else str(end))
+            problem = "could not be graded: the grader was stopped: " + ("too much time" if end.overtime else str(end))
         except RuntimeError as error:
-            problem = f"the grader failed: {error}"
+            problem = f"could not be graded: the grader failed: {error}"
+            process.close()  # whatever is wrong with it is neither the second try's nor the next submission's
         else:
             return Result(one.student, Reports(graded.reports), "", graded.said, fingerprint, graded.seconds,
                           graded.memory)
     return Result(one.student, blank(unbegun, "This submission could not be graded; ask your instructor."), problem,
                   {}, fingerprint)
+
+
+def written(path, result):
+    """Write a student's results and return them, with what kept them from being written if anything did."""
+    try:
+        write(path.with_suffix(".txt"), result.text())
+        write(path, json.dumps(result.as_dict(), indent=1) + "\n")
+    except OSError as error:  # a full disk, or a name that it does not take; the points stand in the table even so
+        return replace(result, problem=result.problem or f"has no {path.name}: {error.strerror}")
+    return result
 
 
 def stubs(order):
@@ -125,7 +134,12 @@ def fingerprint_of(one, order, tests):
 def seed_of(out, given):
     """Return the seed of a run: the one that is given, the one that the results were begun with, or a secret one."""
     path = out / "run.json"
-    known = json.loads(path.read_text("utf-8"))["seed"] if path.is_file() else None
+    known = None
+    if path.is_file():
+        try:
+            known = int(json.loads(path.read_text("utf-8"))["seed"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} holds no seed; remove it, and all is graded again") from None
     seed = given if given is not None else known if known is not None else secrets.randbits(62)
     write(path, json.dumps({"seed": seed}) + "\n")
     return seed

@@ -64,9 +64,9 @@ def mutants(solution, stub):
 
 def written(solution, stub):
     """Return the numbers of the solution's lines that the stub does not have."""
-    left, own = iter(stub.splitlines()), set()
+    left, own = iter(stub.split("\n")), set()
     waited = next(left, None)
-    for number, line in enumerate(solution.splitlines(), 1):
+    for number, line in enumerate(solution.split("\n"), 1):
         if line == waited:
             waited = next(left, None)
         else:

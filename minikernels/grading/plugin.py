@@ -56,9 +56,7 @@ def submission(request):
     explained, function = request.config.stash.setdefault(EXPLAINED, set()), (request.path, request.node.originalname)
     exercise, config = exercise_of(request.path), request.config
     stopped = config.stash.setdefault(STOPPED, {}).setdefault(exercise.key, [])
-    subject = config.getoption("--subject", None)
-    path = exercise.stub.parent.parent if subject is None else Path(subject)
-    path = path / exercise.place if path.is_dir() else path
+    path = exercise.handed_in(config.getoption("--subject", None))
     limits = Limits(seconds=config.getoption("--time-limit", Limits.seconds))
     explains = function not in explained and not config.getoption("--brief", False)
     handed_in = Submission(path, limits, explains, stopped)
@@ -88,15 +86,21 @@ def pytest_runtest_makereport(item, call):
         call.excinfo.traceback = call.excinfo.traceback[:1]  # no learner reads it, and each entry takes time to draw
     report = yield
     exercise, marker = exercise_of(item.path), item.get_closest_marker("points")
+    message = "" if report.passed else str(report.longrepr)
     if isinstance(error, (Failure, NotImplementedError)):
         prefix = "" if isinstance(error, Failure) else "NotImplementedError: "
-        report.longrepr = f"{prefix}{error}\nStuck? minikernels check {exercise.key} --hint"
+        message = report.longrepr = f"{prefix}{error}\nStuck? minikernels check {exercise.key} --hint"
+    elif error is not None:  # a mistake in the test: its traceback is for pytest's own output
+        where = call.excinfo.traceback[-1]
+        said = str(error).partition("\n")[0][:200]
+        message = (f"The test itself ended with {type(error).__name__}: {said} ({Path(where.path).name}:"
+                   f"{where.lineno + 1}); tell whoever set the exercise.")
     if call.when == "call" or (call.when == "setup" and error is not None):
         function, handed_in = getattr(item, "originalname", item.name), item.stash.get(HANDED_IN, None)
         report.graded = Graded(
             exercise=exercise.key, test=function, title=(item.function.__doc__ or function).strip().splitlines()[0],
             points=marker.args[0] if marker else 0, passed=report.passed,
-            begun=not isinstance(error, NotImplementedError), message="" if report.passed else str(report.longrepr),
+            begun=not isinstance(error, NotImplementedError), message=message,
             case=item.name.removeprefix(function).strip("[]"), hidden=is_hidden(item, exercise),
             partial=bool(marker and marker.kwargs.get("partial")),
             bytes_moved=handed_in.bytes_moved if handed_in else 0)

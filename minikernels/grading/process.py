@@ -47,7 +47,7 @@ class Process:
         Ended
             If it ended, or had no answer after so many seconds on the clock.
         RuntimeError
-            If the answering function raised, with its traceback.
+            If the answering function raised: a line that says what, and the traceback.
         """
         process = self.process = self.process or self.start()
         patience = threading.Timer(seconds, process.kill)
@@ -96,8 +96,9 @@ def serve(answer):
             question = receive(incoming)
             try:
                 reply = True, answer(question)
-            except Exception:
-                reply = False, traceback.format_exc()
+            except Exception as error:
+                first = "".join(traceback.format_exception_only(error)).splitlines()[0]
+                reply = False, f"{first}\n{traceback.format_exc()}"
             send(outgoing, reply)
 
 

@@ -27,7 +27,7 @@ class Result:
     student : str
     reports : Reports
     problem : str
-        Why nothing could be graded, or nothing.
+        What went wrong with grading, or nothing. The first line is for everybody, a traceback below it for instructors.
     said : dict
         What was wrong with a file, by exercise.
     fingerprint : str
@@ -58,7 +58,7 @@ class Result:
     def text(self, hidden=False):
         """Return the result for people; for learners without what hidden tests said."""
         parts = [f"{self.student}: {self.earned:g} of {self.points:g} points"]
-        parts += [self.problem] if self.problem else []
+        parts += self.problem.splitlines()[:1]
         for report in self.reports:
             parts.append("\n".join(filter(None, (report.text(hidden), self.said.get(report.exercise)))))
         return "\n\n".join(parts) + "\n"
@@ -147,6 +147,6 @@ def gradescope(result):
                 "output_format": "text", "visibility": "after_published" if t.hidden else "visible"})
         if r.rank:
             board.append({"name": f"{r.exercise} bytes moved", "value": r.rank, "order": "asc"})
-    return {"score": result.earned, "output": result.problem, "output_format": "text", "visibility": "visible",
-            "stdout_visibility": "hidden", "execution_time": round(result.seconds), "tests": tests,
-            "leaderboard": board}
+    return {"score": result.earned, "output": result.problem.partition("\n")[0], "output_format": "text",
+            "visibility": "visible", "stdout_visibility": "hidden", "execution_time": round(result.seconds),
+            "tests": tests, "leaderboard": board}

@@ -1,4 +1,4 @@
-"""Which thread wrote a cell: found by running the launch again under the recorder."""
+"""Which thread wrote a cell, and which line spent a budget: found by running the launch again under the recorder."""
 
 import ast
 from dataclasses import replace
@@ -9,17 +9,18 @@ from minikernels import simt
 from minikernels.core.errors import KernelError
 from minikernels.simt.findings import short
 from minikernels.simt.lanes import place
-from minikernels.simt.trace import BROADCAST, STORE
+from minikernels.simt.trace import ATOMIC, BROADCAST, LOAD, STORE
 
-__all__ = ["written_by"]
+__all__ = ["lines_of", "written_by"]
 
 MOST_BLOCKS = 64
+KINDS = {"load": LOAD, "store": STORE}
+UNITS = {"requests": "access_requests", "sectors": "access_units", "bytes": "access_bytes"}
 
 
 def written_by(job, name, cell):
     """Say which block, thread, loop turn and line stored an array's cell last; nothing where that cannot be found."""
-    grid = tuple(np.atleast_1d(job.shape[0])) + (1, 1)
-    blocks = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+    blocks = blocks_of(job)
     if len(blocks) > MOST_BLOCKS:
         return ""
     index = int(np.ravel_multi_index(cell, job.arguments[name].shape))
@@ -32,9 +33,33 @@ def written_by(job, name, cell):
     who = "every thread" if lane == BROADCAST else f"thread {lane}"
     turn = loop_turn(job, name, index, block, max(lane, 0), line)
     tile = tile_of(trace, row, job.arguments[name].shape)
-    text = job.text.splitlines()[line - 1].strip()
+    text = job.text.split("\n")[line - 1].strip()
     return (f"Written by {who} of block {short(place(block, trace.grid))}, whose tile is {name}[{tile}]{turn}, in "
             f"{job.filename}:{line}: {text}")
+
+
+def blocks_of(job):
+    """Return (x, y, z) of every block of a launch."""
+    grid = tuple(np.atleast_1d(job.shape[0])) + (1, 1)
+    return [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+
+
+def lines_of(job, name, quantity):
+    """Return what each line added to a quantity of one array in global memory; nothing where that cannot be found."""
+    kind, _, unit = quantity.partition("_")
+    column, blocks = UNITS.get(unit), blocks_of(job)
+    if kind not in KINDS or column is None or len(blocks) > MOST_BLOCKS:
+        return {}
+    with simt.record(blocks=blocks, max_steps=50_000) as recording:
+        replace(job, strict=False).launch()
+    trace, lines = recording.trace, {}
+    c = trace.columns
+    number = next((i for i, a in enumerate(trace.arrays) if (a.name, a.space) == (name, "global")), None)
+    # An atomic spends what a load and what a store spends.
+    for row in np.flatnonzero((c["access_array"] == number) & np.isin(c["access_op"], (KINDS[kind], ATOMIC))):
+        line = int(c["step_line"][c["access_step"][row]])
+        lines[line] = lines.get(line, 0) + int(c[column][row])
+    return lines
 
 
 def last_store(job, name, index, blocks, registers=(), lane=0):
