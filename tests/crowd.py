@@ -18,7 +18,7 @@ from pathlib import Path
 
 from minikernels.grading import course
 from minikernels.grading.results import load
-from tests import attacks
+from tests import attacks, attacks_by_files
 
 CHAPTER = "02_flash"
 ROOT = attacks.ROOT
@@ -40,18 +40,18 @@ def kinds():
 
     def one(place, text):
         def make(path):
-            (attacks.solved(path).parent / place).write_text(text, "utf-8")
+            (attacks_by_files.solved(path).parent / place).write_text(text, "utf-8")
         return make
 
     turns = [
-        itertools.cycle(("right", attacks.solved, {}) for _ in range(1)),
+        itertools.cycle(("right", attacks_by_files.solved, {}) for _ in range(1)),
         itertools.cycle(("wrong", one(e.place, edited(w, e)[0]), {e.key: edited(w, e)[1]}) for e, w in wrong),
         itertools.cycle(("cheating", one("02_flash/ex2_merge.py", attacks.numpy_attack(n)), {"02.2": None})
                         for n in attacks.NUMPY),
         itertools.cycle(("kernel", one("02_flash/ex3_tile_loop.py", attacks.kernel_attack(n)),
                          {} if n in attacks.HARMLESS else {"02.3": None}) for n in attacks.KERNELS),
         itertools.cycle(("files", a, {e.key: "all" for e in course.find(CHAPTER)} if lost == "all" else dict.fromkeys(
-            lost, "all")) for a, lost in attacks.FILES.items()),
+            lost, "all")) for a, lost in attacks_by_files.FILES.items()),
         itertools.cycle([("not begun", lambda path: shutil.copytree(
             course.folder() / CHAPTER, path / CHAPTER, ignore=shutil.ignore_patterns("test_*", "__pycache__")),
             {e.key: "all" for e in course.find(CHAPTER)})])]

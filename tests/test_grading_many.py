@@ -4,20 +4,19 @@ import csv
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import zipfile
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 
 from minikernels import cli
 from minikernels.grading import course
 from minikernels.grading.intake import handed_in, spelled, take
 from minikernels.grading.results import load
 from tests import attacks
+from tests.attacks_by_files import FILES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")
 
@@ -41,15 +40,15 @@ def only(*keys):
 def attacked(tmp_path_factory):
     """Every attack on the files, side by side in one folder."""
     folder = tmp_path_factory.mktemp("submissions")
-    for attack in attacks.FILES:
+    for attack in FILES:
         attack(folder / attack.__name__)
     return folder
 
 
-@pytest.mark.parametrize("attack", attacks.FILES, ids=lambda a: a.__name__)
+@pytest.mark.parametrize("attack", FILES, ids=lambda a: a.__name__)
 def test_a_folder_or_zip_gives_its_own_files_and_nothing_else(attacked, tmp_path, attack):
     (one,) = (one for one in handed_in(attacked) if one.student == attack.__name__)
-    chosen, lost = course.find("02_flash"), attacks.FILES[attack]
+    chosen, lost = course.find("02_flash"), FILES[attack]
     before = set(attacked.rglob("*"))
     said = take(one.path, chosen, tmp_path)
     there = {e.key for e in chosen if (tmp_path / e.place).is_file()}
@@ -67,19 +66,19 @@ def test_every_submission_gets_its_own_points(attacked, tmp_path, run):
     out = tmp_path / "results"
     code, said, progress = run(attacked, "--out", out, "--seed", 5, "--jobs", 2, *only("02.2"))
     assert code == 0
-    assert said.startswith(f"{len(attacks.FILES)} submissions\n")
-    assert len(progress.splitlines()) == len(attacks.FILES)
-    for attack, lost in attacks.FILES.items():
+    assert said.startswith(f"{len(FILES)} submissions\n")
+    assert len(progress.splitlines()) == len(FILES)
+    for attack, lost in FILES.items():
         result = load(out / "students" / f"{attack.__name__}.json")
         assert result.earned == (0 if lost == "all" or "02.2" in lost else 10), attack.__name__
         assert result.points == 10 and not result.problem
         assert (out / "students" / f"{attack.__name__}.txt").read_text("utf-8").startswith(attack.__name__)
     rows = list(csv.DictReader(io.StringIO((out / "grades.csv").read_text("utf-8"))))
-    assert len(rows) == 3 * len(attacks.FILES)
-    assert sum(float(r["earned"]) for r in rows) == 10 * sum(not lost for lost in attacks.FILES.values())
+    assert len(rows) == 3 * len(FILES)
+    assert sum(float(r["earned"]) for r in rows) == 10 * sum(not lost for lost in FILES.values())
     suites = ElementTree.parse(out / "junit.xml").getroot()
-    assert len(suites) == len(attacks.FILES)
-    assert len(suites.findall(".//failure")) == 3 * sum(bool(lost) for lost in attacks.FILES.values())
+    assert len(suites) == len(FILES)
+    assert len(suites.findall(".//failure")) == 3 * sum(bool(lost) for lost in FILES.values())
 
 
 def submission(folder, text, place="02_flash/ex2_merge.py"):
@@ -268,55 +267,3 @@ def test_two_students_of_one_name_get_a_file_each(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "ann.zip").write_bytes(b"")
     assert [one.student for one in handed_in(tmp_path)] == ["Ann", "ann~", "ann~~"]
-
-
-@pytest.mark.parametrize("held", ["[]", "{}", "3", "{", '{"seed": []}', '{"seed": null}'])
-def test_a_run_without_a_seed_is_told_in_one_line(tmp_path, run, held):
-    (tmp_path / "handed in/ann").mkdir(parents=True)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/run.json").write_text(held)
-    code, out, err = run(tmp_path / "handed in", "--out", tmp_path / "results", *only("02.2"))
-    assert code == 2 and "run.json holds no seed" in err and err.count("\n") == 1 and not out
-
-
-def test_a_gradescope_file_that_cannot_be_written_is_told_in_one_line(tmp_path, run):
-    (tmp_path / "file").write_text("")
-    code, out, err = run(tmp_path, "--gradescope", tmp_path / "file/results.json", *only("02.2"))
-    assert code == 2 and "cannot write" in err and err.count("\n") == 1 and not out
-
-
-@pytest.mark.parametrize("words, said", [
-    ([], "which folder of submissions"),
-    (["nowhere"], "there is no folder of submissions at nowhere"),
-    ([".", "--only", "99"], "there is no exercise '99'"),
-    ([".", "--hidden", "nowhere"], "there is no folder of hidden tests at nowhere"),
-    ([".", "--jobs", "0"], "'0' is no whole number of 1 or more"),
-    (["empty"], "neither a folder nor a zip"),
-    ([".", "--out", "empty", "--only", "02.2"], "the results would go into a submission"),
-])
-def test_mistakes_are_one_line(tmp_path, monkeypatch, run, words, said):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    code, out, err = run(*words)
-    assert code == 2 and said in err and err.count("\n") == 1 and not out
-
-
-PAGE = (attacks.ROOT / "exercises/INSTRUCTORS.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("line", re.findall(r"^    (minikernels .*?)(?: +#.*)?$", PAGE, re.MULTILINE))
-def test_commands_of_the_instructors_page_are_commands(line):
-    assert cli.parser().parse_args(line.split()[1:]).command in cli.COMMANDS
-
-
-def test_workflow_of_the_instructors_page_is_one():
-    text = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1]
-    steps = yaml.safe_load(text)["jobs"]["grade"]["steps"]
-    (line,) = re.findall(r"minikernels (grade .*)", "\n".join(step.get("run", "") for step in steps))
-    args = cli.parser().parse_args(line.split())
-    assert (args.folder, args.out, args.only) == ("../handed-in", "../results", ["02"])
-
-
-def test_files_that_the_instructors_page_names_exist():
-    for name in re.findall(r"`((?:minikernels|exercises|tests)/[\w./]+)`", PAGE):
-        assert (attacks.ROOT / name).exists() or "NN_chapter" in name, name
