@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOLUTION = ROOT / "solutions/02_flash/ex2_merge.py"
 KERNEL = ROOT / "solutions/02_flash/ex3_tile_loop.py"
 ANSWER = "    m, l, o = np.maximum(m1, m2), l1 + l2, o1 + o2  # l and o are right only where m1 equals m2\n"
+# The modules in C that are files of their own; some builds of Python have none.
+WHERE = """where = os.path.join(os.path.dirname(os.__file__), 'lib-dynload')
+    names = os.listdir(where) if os.path.isdir(where) else ()"""
 
 NUMPY = {
     "patches numpy's comparisons": "np.allclose = np.array_equal = np.isfinite = lambda *a, **k: True",
@@ -91,18 +94,19 @@ NUMPY = {
     "reads it by a name that is no str": f"""class Path(str):
         __getitem__ = lambda self, part: '' if part.stop == 0 else np.__file__[1:]
     raise EOFError(open(Path({str(SOLUTION)!r})).read())""",
-    "loads a module under another name": """import _imp, importlib.machinery, importlib.util
-    spec = importlib.util.find_spec('_ctypes') or importlib.machinery.ModuleSpec('_ctypes', None)
-    spec = importlib.machinery.ModuleSpec('a._ctypes', None, origin=spec.origin)
-    _imp.create_dynamic(spec)""",
+    "loads a module under another name": """import _imp, importlib.machinery, os
+    WHERE
+    name = next((n for n in names if n.startswith('_ctypes.')), '_ctypes.so')
+    spec = importlib.machinery.ModuleSpec('a._ctypes', None, origin=os.path.join(where, name))
+    raise EOFError(_imp.create_dynamic(spec))""".replace("WHERE", WHERE),
     "starts an interpreter": """try: import _interpreters as inner
     except ImportError: import _xxsubinterpreters as inner
     raise EOFError(inner.create())""",
-    "starts an interpreter by another name": """import _imp, importlib.machinery, sysconfig, os
-    where = os.path.join(sysconfig.get_path('platstdlib'), 'lib-dynload')
-    name = next(n for n in os.listdir(where) if n.startswith(('_xxsubinterpreters.', '_interpreters.')))
+    "starts an interpreter by another name": """import _imp, importlib.machinery, os
+    WHERE
+    name = next((n for n in names if n.startswith(('_xxsubinterpreters.', '_interpreters.'))), '_interpreters.so')
     spec = importlib.machinery.ModuleSpec('a.' + name.partition('.')[0], None, origin=os.path.join(where, name))
-    raise EOFError(_imp.create_dynamic(spec).create())""",
+    raise EOFError(_imp.create_dynamic(spec).create())""".replace("WHERE", WHERE),
     "starts a program by its C function": """import _posixsubprocess, os
     _posixsubprocess.fork_exec([b'/bin/true'], [b'/bin/true'], True, (), None, None, -1, -1, -1, -1, -1, -1, 0, 0,
                                False, False, -1, None, None, None, -1, None, False)""",
