@@ -100,11 +100,15 @@ def test_votes_are_int32_and_the_active_mask_is_not():
 def counted_bits(x, out):
     out[0] = cuda.popc(x[0])
     out[1] = cuda.clz(x[0])
-    out[2] = cuda.ffs(x[0])
+    out[2] = cuda.brev(x[0])
 
 
-BITS = [(np.int8(-1), [8, 0, 1]), (np.int8(1), [1, 7, 1]), (np.uint8(0x50), [2, 1, 5]), (np.int16(-1), [16, 0, 1]),
-        (np.int32(-1), [32, 0, 1]), (np.uint32(0), [0, 32, 0]), (np.int64(-1), [64, 0, 1])]
+def lowest_bit(x, out):
+    out[0] = cuda.ffs(x[0])
+
+
+BITS = [(np.int8(-1), [8, 0, 2**32 - 1]), (np.uint8(0x50), [2, 1, 0x0A000000]), (np.int16(1), [1, 15, 2**31]),
+        (np.int32(-1), [32, 0, 2**32 - 1]), (np.uint32(0), [0, 32, 0]), (np.int64(2), [1, 62, 2**62])]
 
 
 @pytest.mark.parametrize(("x", "wanted"), BITS)
@@ -112,6 +116,14 @@ def test_bits_are_counted_in_the_width_of_the_type(x, wanted):
     out = np.zeros(3, np.int64)
     simt.run(counted_bits, 1, 1, np.array([x]), out)
     assert out.tolist() == wanted
+
+
+def test_the_lowest_bit_is_looked_for_in_32_or_64():
+    out = np.zeros(1, np.int64)
+    simt.run(lowest_bit, 1, 1, np.array([0x50], np.int32), out)
+    assert out[0] == 5
+    with pytest.raises(KernelError, match="cuda.ffs takes integers of 32 or 64 bits and this is a int8"):
+        simt.run(lowest_bit, 1, 1, np.array([1], np.int8), out)
 
 
 def extremes(x, out):

@@ -118,13 +118,14 @@ class Intrinsics(Atomics, Warps):
         return np.bitwise_count(_unsigned(x)).astype(x.dtype)
 
     def brev(self, x):
-        """The bits in reverse order, of at least 32."""
-        bits = _unsigned(x.astype(f"{x.dtype.kind}4") if x.dtype.kind in "iu" and x.dtype.itemsize < 4 else x)
+        """The bits in reverse order, as an unsigned integer of 32 or 64."""
+        bits = _unsigned(x)
+        bits = bits if bits.dtype.itemsize == 8 else x.astype(np.int32).view(np.uint32)
         width = bits.dtype.itemsize * 8
         out = np.zeros_like(bits)
         for i in range(width):
             out |= ((bits >> bits.dtype.type(i)) & bits.dtype.type(1)) << bits.dtype.type(width - 1 - i)
-        return out.astype(x.dtype)
+        return out
 
     def clz(self, x):
         """Number of leading zero bits."""
@@ -138,6 +139,8 @@ class Intrinsics(Atomics, Warps):
     def ffs(self, x):
         """1 + the place of the lowest set bit; 0 where there is none."""
         bits = _unsigned(x)
+        if bits.dtype.itemsize < 4:
+            raise TypeError(f"cuda.ffs takes integers of 32 or 64 bits and this is a {x.dtype}; cast it to int32 first")
         width = bits.dtype.itemsize * 8
         out = np.zeros(np.shape(bits), np.int32)
         for i in reversed(range(width)):

@@ -48,11 +48,13 @@ def test_types_at_their_edges_are_the_gpus(kernel, arguments, monkeypatch):
         np.testing.assert_array_equal(mine, theirs.copy_to_host())
 
 
-def test_atomic_maximum_and_minimum_leave_a_nan_out():
+def test_atomic_maximum_and_minimum_leave_a_nan_out(monkeypatch):
     from numba import cuda
+    from numba.cuda.core import config
 
+    monkeypatch.setattr(config, "CUDA_LOW_OCCUPANCY_WARNINGS", 0)
     x, here = np.array([np.nan, 5, 0], np.float32), np.array([1, np.nan, 2, 1, np.nan, 2], np.float32)
     there = cuda.to_device(here)
-    cuda.jit(corners.extremes)[1, 3](x, there)
+    cuda.jit(corners.extremes)[1, 3](cuda.to_device(x), there)
     simt.run(corners.extremes, 1, 3, x, here)
     np.testing.assert_array_equal(here, there.copy_to_host())
