@@ -19,7 +19,8 @@ def grade(submission, cases):
     for (w, heads, groups), found in zip(cases, outputs, strict=True):
         exact, plain = pooled(w.astype(np.float64), heads, groups), pooled(w, heads, groups)
         check_outputs(found, [exact], [plain], names=["pooled"], letters=["GM"],
-                      said=f"pool_heads of w {w.shape} with heads={heads}, groups={groups}")
+                      said=f"pool_heads of w {w.shape} with heads={heads}, groups={groups}",
+                      magnitude=float(pooled(np.abs(w), heads, groups).max()))
 
 
 def projection(rng, H, D, M):

@@ -12,8 +12,11 @@ def grade(submission, cases):
     for (q, k, v, length), found in zip(cases, outputs, strict=True):
         part = q[None], k[None], v[None], np.array([length]), q.shape[1] ** -0.5
         exact, plain = (f(*part)[0] for f in (reference.decode, reference.plain))
+        keys, values = np.abs(k[:, :length]), np.abs(v[:, :length])
+        terms = np.abs(q).max() * keys.sum(axis=2).max(initial=0) * part[-1]  # a score is summed from these
         check_outputs(found, [exact], [plain], names=["o"], letters=["HD"],
-                      said=f"group_decode of q {q.shape} and a cache {k.shape} that holds length={length}")
+                      said=f"group_decode of q {q.shape} and a cache {k.shape} that holds length={length}",
+                      magnitude=float(values.max(initial=0)), exponent=float(terms))
 
 
 def case(rng, H, G, S, D, length, spread=1.0):

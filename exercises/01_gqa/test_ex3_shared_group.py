@@ -32,7 +32,8 @@ def test_value(submission, rng, sizes):
     q, k, v = (run.arguments[n][None] for n in "qkv")
     part = q, k, v, np.array([sizes["S"]]), run.arguments["scale"]
     exact, plain = (f(*part)[0] for f in (reference.decode, reference.plain))
-    run.right("o", exact, plain, letters="HD", magnitude=float(np.abs(v).max()))
+    terms = np.abs(q).max() * np.abs(k).sum(axis=-1).max() * part[-1]  # a score is summed from these
+    run.right("o", exact, plain, letters="HD", magnitude=float(np.abs(v).max()), exponent=float(terms))
 
 
 @pytest.mark.points(2)

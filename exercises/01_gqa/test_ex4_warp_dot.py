@@ -49,4 +49,5 @@ def test_traffic(submission, rng, sizes):
     run.within("k is read in full sectors of 32 bytes", "load_sectors", "S * D * 4 // 32", "k", **sizes)
     run.within("a request a warp for 32 columns", "load_requests", "S * ceil(D / 32)", "k", **sizes)
     run.within("no barrier", "barriers", "0", **sizes)
+    run.within("no shared memory", "shared_store_requests", "0", **sizes)
     run.without_float64()

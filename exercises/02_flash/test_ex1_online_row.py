@@ -26,9 +26,11 @@ def grade(submission, rows):
     """Call the row's function for every (scores, v) and judge m, l and o."""
     outputs = submission.call("online_row", *rows)
     for (scores, v), found in zip(rows, outputs, strict=True):
+        _, l, terms = exact(scores, np.abs(v))  # l and o are summed from these
         check_outputs(found, exact(scores, v), plain(scores, v), names=("m", "l", "o"), letters=("", "", "D"),
                       said=f"online_row on {len(scores)} scores {np.array2string(scores[:4], precision=3)}"
-                           f"{'...' if len(scores) > 4 else ''} and values with D = {v.shape[1]}")
+                           f"{'...' if len(scores) > 4 else ''} and values with D = {v.shape[1]}",
+                      magnitude=float(max(l, terms.max())))
 
 
 def row(rng, S, D, spread=2.0):

@@ -27,8 +27,10 @@ def grade(submission, pairs):
     for (a, b), found in zip(pairs, outputs, strict=True):
         wide = [[np.asarray(x, np.float64) for x in side] for side in (a, b)]
         T, D = a[2].shape
+        _, l, terms = numerics.merge(*((m, l, np.abs(o)) for m, l, o in wide))  # l and o are summed from these
         check_outputs(found, numerics.merge(*wide), numerics.merge(a, b), names=("m", "l", "o"),
-                      letters=("T", "T", "TD"), said=f"merge of two states of T={T} rows, D={D}")
+                      letters=("T", "T", "TD"), said=f"merge of two states of T={T} rows, D={D}",
+                      magnitude=float(max(l.max(), terms.max())))
 
 
 @pytest.mark.points(4)

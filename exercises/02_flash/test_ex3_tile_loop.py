@@ -36,7 +36,9 @@ def test_value(submission, rng, sizes):
     run = launch(submission, rng, sizes)
     heads = [run.arguments[n][None, None] for n in "qkv"]
     exact, plain = (f(*heads, False, run.arguments["scale"])[0][0, 0] for f in (reference.attention, reference.plain))
-    run.right("o", exact, plain, letters="TD", magnitude=float(np.abs(heads[2]).max()))
+    q, k, v = map(np.abs, heads)
+    terms = q.max() * k.sum(axis=-1).max() * run.arguments["scale"]  # a score is summed from these
+    run.right("o", exact, plain, letters="TD", magnitude=float(v.max()), exponent=float(terms))
 
 
 @pytest.mark.points(3)

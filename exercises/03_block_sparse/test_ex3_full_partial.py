@@ -37,7 +37,8 @@ def test_value(submission, rng, sizes):
     q, k, v = (run.arguments[n][None, None] for n in "qkv")
     given = q, k, v, mask, (sizes["R"], sizes["C"]), True, run.arguments["scale"]
     exact, plain = (f(*given)[0][0, 0] for f in (reference.attention, reference.plain))
-    run.right("o", exact, plain, letters="TD", magnitude=float(np.abs(v).max()))
+    terms = np.abs(q).max() * np.abs(k).sum(axis=-1).max() * given[-1]  # a score is summed from these
+    run.right("o", exact, plain, letters="TD", magnitude=float(np.abs(v).max()), exponent=float(terms))
 
 
 @pytest.mark.points(2)

@@ -14,8 +14,12 @@ def grade(submission, cases):
         exact, plain = (
             gate.scores(*(x[None, None].astype(dtype) for x in (q, k)), (size, size),
                         gate.Gate(*(w.astype(dtype) for w in weights)))[0, 0] for dtype in ("float64", "float32"))
+        rows, columns = (np.abs(gate.features(x[None, None], size)[0, 0]) @ np.abs(w)
+                         for x, w in ((q, w_query), (k, w_key)))
+        terms = (rows @ columns.T).max() * w_query.shape[1] ** -0.5  # a logit is summed from these
         check_outputs(found, [exact], [plain], names=["scores"], letters=["IJ"],
-                      said=f"gate_scores of q and k {q.shape}, weights {w_query.shape}, size={size}")
+                      said=f"gate_scores of q and k {q.shape}, weights {w_query.shape}, size={size}",
+                      magnitude=1.0, exponent=float(terms))
 
 
 def case(rng, T, D, W, size, spread=0.3):

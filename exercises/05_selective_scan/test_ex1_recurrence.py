@@ -7,13 +7,29 @@ from minikernels.grading.values import check_outputs
 from minikernels.selective_scan import reference
 
 
+def moved(u, delta, a, b, c, h):
+    """Return how far y and h move where sums are off by a unit of their terms, and steps by one of 1 + exp(delta)."""
+    step = np.logaddexp(0, delta.astype(np.float64))
+    u, b, c, h = (np.abs(x).astype(np.float64) for x in (u, b, c, h))
+    y, h_off = np.zeros(u.shape), np.zeros(h.shape)
+    for t in range(len(u)):
+        decay, drive = np.exp(step[t][:, None] * a), u[t][:, None] * b[t]
+        step_off = (1 + step[t])[:, None]  # log(1 + exp(delta)) is rounded where 1 is added
+        h_off = decay * (h_off + step_off * -a * h) + step_off * drive
+        h = decay * h + step[t][:, None] * drive
+        y[t] = (h + h_off) @ c[t]
+    return float(y.max(initial=0)), float((h + h_off).max())
+
+
 def grade(submission, cases):
     outputs = submission.call("selective_scan", *cases)
     for (u, delta, a, b, c, h), found in zip(cases, outputs, strict=True):
         given = u[None], delta[None], a, b[None], c[None], None, None, None, True, h[None]
         exact, plain = ([x[0] for x in f(*given)] for f in (reference.scan, reference.plain))
-        check_outputs(found, exact, plain, names=["y", "h"], letters=["TE", "EN"],
-                      said=f"selective_scan of u {u.shape} and a {a.shape}")
+        terms, said = moved(u, delta, a, b, c, h), f"selective_scan of u {u.shape} and a {a.shape}"
+        check_outputs(found, exact, plain, names=["y", "h"], letters=["TE", "EN"], said=said, magnitude=max(terms))
+        # States are summed from less than outputs: they are held to their own size as well.
+        check_outputs(found[1:], exact[1:], plain[1:], names=["h"], letters=["EN"], said=said, magnitude=terms[1])
 
 
 def case(rng, T, E, N, delta=None, start=0.0):

@@ -19,7 +19,7 @@ def grade(submission, cases):
     for (score, v), found in zip(cases, outputs, strict=True):
         exact, plain = attended(score.astype(np.float64), v.astype(np.float64)), attended(score, v)
         check_outputs(found, [exact], [plain], names=["out"], letters=["TD"],
-                      said=f"stream of {len(score)} tokens with v {v.shape}")
+                      said=f"stream of {len(score)} tokens with v {v.shape}", magnitude=float(np.abs(v).max()))
 
 
 def case(rng, T, D, spread=1.0, masked=()):

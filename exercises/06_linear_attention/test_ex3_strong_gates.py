@@ -21,7 +21,8 @@ def grade(submission, cases):
     for (q, k, g), found in zip(cases, outputs, strict=True):
         exact = scores(*(x.astype(np.float64) for x in (q, k, g)))
         check_outputs(found, [exact], [scores(q, k, g)], names=["score"], letters=["TS"],
-                      said=f"gated_scores of C={len(q)} tokens, D={q.shape[1]}, gates from {g.min():g} to {g.max():g}")
+                      said=f"gated_scores of C={len(q)} tokens, D={q.shape[1]}, gates from {g.min():g} to {g.max():g}",
+                      magnitude=float(scores(np.abs(q), np.abs(k), g).max()))
 
 
 def case(rng, C, D, gate):

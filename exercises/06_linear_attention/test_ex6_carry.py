@@ -21,9 +21,12 @@ def carried(left, local, state):
 def grade(submission, cases):
     outputs = submission.call("carry", *cases)
     for given, found in zip(cases, outputs, strict=True):
-        exact = carried(*(x.astype(np.float64) for x in given))
-        check_outputs(found, exact, carried(*given), names=NAMES, letters=LETTERS,
-                      said=f"carry of n={len(given[0])} segments, D={given[0].shape[1]}")
+        exact, plain = carried(*(x.astype(np.float64) for x in given)), carried(*given)
+        terms = max(float(x.max()) for x in carried(*map(np.abs, given)))  # the states are summed from these
+        said = f"carry of n={len(given[0])} segments, D={given[0].shape[1]}"
+        check_outputs(found, exact, plain, names=NAMES, letters=LETTERS, said=said, magnitude=terms)
+        # whole_left is a product of numbers below 1: it is held to its own size as well.
+        check_outputs(found[2:3], exact[2:3], plain[2:3], names=NAMES[2:3], letters=LETTERS[2:3], said=said)
 
 
 def case(rng, n, D, begun=True):

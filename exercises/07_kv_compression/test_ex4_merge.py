@@ -30,7 +30,8 @@ def grade(submission, cases):
     for (x, alpha, omega), found in zip(cases, outputs, strict=True):
         exact = averages(x.astype(np.float64), alpha, omega.astype(np.float64))
         check_outputs(found, [exact], [step_by_step(x, alpha, omega)], names=["slots"], letters=["SD"],
-                      said=f"merge of x {x.shape} with alpha={''.join(map(str, alpha.astype(int)))}")
+                      said=f"merge of x {x.shape} with alpha={''.join(map(str, alpha.astype(int)))}",
+                      magnitude=float(averages(np.abs(x), alpha, omega).max()))
 
 
 def case(rng, S, D, share, first=False, equal=False):
