@@ -21,7 +21,7 @@ def grade(submission, cases):
     """Call the function for every case and compare every number."""
     arrays = [(np.array(length, np.int64), np.array(final, np.int64), row, P) for length, final, row, P in cases]
     for (length, final, row, P), found in zip(cases, submission.call("waste", *arrays), strict=True):
-        said = f"(waste of length={list(length)}, final={list(final)}, row={row}, P={P})"
+        said = f"(waste of length={np.asarray(length).tolist()}, final={np.asarray(final).tolist()}, row={row}, P={P})"
         if len(found) != 2 or any(x.shape != (3,) or x.dtype.kind not in "iu" for x in found):
             raise Failure(f"it should return two arrays of three integers\n{said}")
         for name, right, x in zip(NAMES, expected(length, final, row, P), found, strict=True):
@@ -31,15 +31,21 @@ def grade(submission, cases):
 
 
 @pytest.mark.points(4)
-def test_value(submission):
+def test_value(submission, rng):
     """Rows of the longest sequence there can be, pages of 16"""
-    grade(submission, [([5, 40], [20, 41], 64, 16), ([1, 17, 33], [100, 90, 80], 100, 16)])
+    length = 16 * rng.integers(0, 20, 5) + rng.integers(1, 16, 5)
+    grade(submission, [([5, 40], [20, 41], 64, 16), ([1, 17, 33], [100, 90, 80], 100, 16),
+                       (length, length + rng.integers(0, 100, 5), 512, 16)])
 
 
 @pytest.mark.points(3)
-def test_last_page(submission):
+def test_last_page(submission, rng):
     """The last page of a request: some of it will be used, some never"""
-    grade(submission, [([30], [30], 64, 16), ([17], [20], 64, 16), ([17], [40], 64, 16), ([32], [40], 64, 16)])
+    P, pages, ahead = (int(n) for n in rng.integers((4, 1, 1), (40, 8, 60)))
+    has = P * pages - int(rng.integers(1, P))
+    grade(submission, [([30], [30], 64, 16), ([17], [20], 64, 16), ([17], [40], 64, 16), ([32], [40], 64, 16),
+                       ([has], [int(rng.integers(has, P * pages))], 400, P), ([has], [P * pages + ahead], 400, P),
+                       ([P * pages], [P * pages + ahead], 400, P)])
 
 
 @pytest.mark.points(3)
