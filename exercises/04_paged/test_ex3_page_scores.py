@@ -53,9 +53,11 @@ def test_hazards(submission, rng, sizes):
 @pytest.mark.points(4)
 @pytest.mark.parametrize("sizes", SIZES, ids=NAMES)
 def test_traffic(submission, rng, sizes):
-    """k_pages is read once, and the table once a key"""
+    """k_pages is read once, and the table once a key, with no barrier but the one that stood there"""
     run = launch(submission, rng, sizes)
     run.within("k is read once", "load_bytes", "S * D * 4", "k_pages", **sizes)
     run.within("the page is looked up once a key", "load_bytes", "S * 4", "table", **sizes)
     run.within("a score is written once", "store_bytes", "S * 4", "s", **sizes)
+    run.within("no barrier but the one that stood there", "barriers", "ceil((ceil(S / P) + 1) * P / THREADS)", **sizes,
+               THREADS=THREADS)
     run.without_float64()

@@ -66,7 +66,7 @@ def test_hazards(submission, rng, sizes):
 @pytest.mark.points(4)
 @pytest.mark.parametrize("sizes", SIZES, ids=NAMES)
 def test_traffic(submission, rng, sizes):
-    """Pages are read once, in full sectors, and looked up once each; nobody waits at a barrier"""
+    """Pages are read once, in full sectors, and looked up once each; no barrier, no shared memory"""
     run = launch(submission, rng, sizes)
     keys, pages = sum(sizes["lengths"]), sum(-(-n // sizes["P"]) for n in sizes["lengths"])
     for array in ("k_pages", "v_pages"):
@@ -74,4 +74,5 @@ def test_traffic(submission, rng, sizes):
         run.within(f"{array} is read in full sectors of 32 bytes", "load_sectors", "keys * 4", array, keys=keys)
     run.within("a request for a page", "load_requests", "pages", "table", pages=pages)
     run.within("no barrier", "barriers", "0")
+    run.within("no shared memory", "shared_store_requests", "0")
     run.without_float64()

@@ -57,4 +57,5 @@ def test_traffic(submission, rng, sizes):
         run.within(f"a request for {array} a state and token, for each warp", "load_requests", "T * N * ceil(E / 32)",
                    array, **sizes)
     run.within("y is written once", "store_bytes", "T * E * 4", "y", **sizes)
+    run.within("no shared memory", "shared_store_requests", "0", **sizes)
     run.without_float64()

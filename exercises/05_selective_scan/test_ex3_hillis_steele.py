@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minikernels.grading.failure import Failure
 from minikernels.grading.shapes import drawn
 
 SIZES = [{"C": 32, "E": 2}, {"C": 64, "E": 1}, {"C": 1, "E": 1}, {"C": 48, "E": 2}, {"C": 2, "E": 1},
@@ -48,9 +49,16 @@ def test_hazards(submission, rng, sizes):
 @pytest.mark.points(3)
 @pytest.mark.parametrize("sizes", SIZES, ids=NAMES)
 def test_traffic(submission, rng, sizes):
-    """A barrier a step, no bank conflict, and decay and drive read once"""
+    """Little work, few loads and a barrier a step, no bank conflict, and decay and drive read once"""
     run = launch(submission, rng, sizes)
-    letters = sizes | {"STEPS": (sizes["C"] - 1).bit_length()}
+    C, E, steps = sizes["C"], sizes["E"], (sizes["C"] - 1).bit_length()
+    letters, flop, allowed = sizes | {"STEPS": steps}, run.launch.traffic.flop, 3 * C * (steps + 1) * E
+    if flop > allowed:
+        raise Failure(f"{flop} FLOP; the budget is {allowed}: {steps + 1} compositions of 3 FLOP for each thread, with "
+                      f"C={C}, E={E}.")
+    # What one thread does for all, token by token, takes C turns and not log2 C: its loads are requests of its own.
+    run.within("6 loads of shared memory a step, for each warp", "shared_load_requests", "6 * E * STEPS * ceil(C / 32)",
+               **letters)
     run.within("a barrier a step, and the one that stood there", "barriers", "E * (1 + STEPS)", **letters)
     run.within("no bank conflict", "shared_load_conflicts", "0", **sizes)
     for array in ("decay", "drive"):

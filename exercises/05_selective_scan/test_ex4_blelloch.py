@@ -49,7 +49,7 @@ def test_hazards(submission, rng, sizes):
 @pytest.mark.points(3)
 @pytest.mark.parametrize("sizes", SIZES, ids=NAMES)
 def test_work_and_depth(submission, rng, sizes):
-    """Fewer than 2 C compositions, and a barrier a level"""
+    """Fewer than 2 C compositions, few loads and a barrier a level, and decay and drive read once"""
     run = launch(submission, rng, sizes)
     C, E = sizes["C"], sizes["E"]
     levels = C.bit_length() - 1
@@ -57,6 +57,11 @@ def test_work_and_depth(submission, rng, sizes):
     if flop > 3 * compositions * E:
         raise Failure(f"{flop} FLOP; the budget is {3 * compositions * E}: {compositions} compositions of 3 FLOP for "
                       f"each channel, with C={C}, E={E}.")
-    letters = sizes | {"LEVELS": levels}
-    run.within("a barrier a level, and the one that stood there", "barriers", "E * max(1, 2 * LEVELS)", **letters)
+    letters = sizes | {"LEVELS": max(0, 2 * levels - 1)}
+    run.within("a barrier a level, and the one that stood there", "barriers", "E * (1 + LEVELS)", **letters)
+    # What one thread does for all, token by token, takes C turns and not log2 C: its loads are requests of its own.
+    run.within("6 loads of shared memory a level, for each warp, and the one that stood there", "shared_load_requests",
+               "E * ceil(C / 32) * (6 * LEVELS + 1)", **letters)
+    for array in ("decay", "drive"):
+        run.within(f"{array} is read once", "load_bytes", "E * C * 4", array, **sizes)
     run.without_float64()

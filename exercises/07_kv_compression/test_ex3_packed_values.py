@@ -47,11 +47,12 @@ def test_hazards(submission, rng, sizes):
 @pytest.mark.points(4)
 @pytest.mark.parametrize("sizes", SIZES, ids=NAMES)
 def test_traffic(submission, rng, sizes):
-    """Every byte is read once, and what a token shares with one request a warp"""
+    """Every byte is read once, what a token shares with one request a warp; no barrier, no shared memory"""
     run = launch(submission, rng, sizes)
     run.within("a byte of codes is read once, for both its channels", "load_bytes", "S * D // 2", "codes", **sizes)
     run.within("a request a token for 64 channels", "load_requests", "S * ceil(D / 64)", "codes", **sizes)
     for array in ("p", "scales", "minima"):
         run.within(f"{array} is read once a token and warp", "load_requests", "S * ceil(D / 64)", array, **sizes)
     run.within("no barrier", "barriers", "0", **sizes)
+    run.within("no shared memory", "shared_store_requests", "0", **sizes)
     run.without_float64()

@@ -5,7 +5,8 @@ reach = 1, 2, 4, ..: the place 2 * reach * (i + 1) - 1 takes in the place `reach
 is such a place. Then the places at 2^k - 1 hold whole prefixes. On the way down, for reach = .., 2, 1: the place half
 way between two such places, `reach` after the first, takes in the place `reach` before it.
 
-Budget: 2 C - 2 - log2 C compositions of 3 FLOP each; 2 log2 C - 1 barriers, and the one that stands there.
+Budget: 2 C - 2 - log2 C compositions of 3 FLOP each; a barrier for each of the 2 log2 C - 1 levels, and the one that
+stands there; 6 loads of shared memory a level and warp; decay and drive are read once.
 Check it with ``minikernels check 05.4``.
 """
 
