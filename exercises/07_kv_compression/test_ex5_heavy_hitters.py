@@ -21,6 +21,8 @@ def grade(submission, cases):
     outputs = submission.call("kept_tokens", *cases)
     for (mass, keep, recent), found in zip(cases, outputs, strict=True):
         said = f"(kept_tokens of mass {mass.shape} with keep={keep}, recent={recent})"
+        if len(found) != 1:
+            raise Failure(f"it returned {len(found)} values; it should return one array, kept\n{said}")
         right, (kept,) = expected(mass, keep, recent), found
         if kept.shape != right.shape or kept.dtype.kind not in "iu":
             raise Failure(f"kept has shape {kept.shape}, {kept.dtype}; it should be {right.shape} integers\n{said}")
