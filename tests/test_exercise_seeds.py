@@ -42,9 +42,9 @@ class Called:
     def __init__(self, text, filename):
         self.text, self.filename = text, filename
 
-    def call(self, function, *cases):
+    def call(self, function, *cases, frozen=False):
         """Return the outputs of a function for every case, each a tuple of arrays."""
-        task = {"source": self.text, "filename": self.filename, "function": function}
+        task = {"source": self.text, "filename": self.filename, "function": function, "frozen": frozen}
         reply, arrays = worker.answer(task, [[np.array(x) for x in case] for case in cases], np)
         for answer in reply["cases"]:
             if "error" in answer:

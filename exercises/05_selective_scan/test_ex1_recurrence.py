@@ -22,7 +22,7 @@ def moved(u, delta, a, b, c, h):
 
 
 def grade(submission, cases):
-    outputs = submission.call("selective_scan", *cases)
+    outputs = submission.call("selective_scan", *cases, frozen=True)
     for (u, delta, a, b, c, h), found in zip(cases, outputs, strict=True):
         given = u[None], delta[None], a, b[None], c[None], None, None, None, True, h[None]
         exact, plain = ([x[0] for x in f(*given)] for f in (reference.scan, reference.plain))

@@ -16,7 +16,7 @@ def carried(ends, steps, a, h):
 
 
 def grade(submission, cases):
-    outputs = submission.call("carry", *cases)
+    outputs = submission.call("carry", *cases, frozen=True)
     for given, found in zip(cases, outputs, strict=True):
         exact, plain = carried(*(x.astype(np.float64) for x in given)), carried(*given)
         ends, steps, a, h = given
