@@ -168,6 +168,20 @@ def test_trace_plays_the_kernel_of_a_file(minikernels, tmp_path):
     assert "shift_left" in err
 
 
+def test_trace_runs_a_file_as_python_does(minikernels, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import argparse, sys\nimport numpy as np\nfrom minikernels import simt\n"
+        "argparse.ArgumentParser().parse_args()\ndef one_thread(x):\n    x[0] = 1\n"
+        "simt.run(one_thread, 3, 1, np.zeros(1, np.int32))\nsys.exit(0)\n", "utf-8")
+    code, out, err = minikernels("trace", file)
+    assert (code, err) == (0, "")
+    assert "one_thread" in out
+    file.write_text("import sys\nsys.exit(3)\n", "utf-8")
+    code, _, err = minikernels("trace", file)
+    assert (code, err.strip()) == (2, f"minikernels: {file} ended with exit code 3")
+
+
 def test_trace_says_what_is_wrong_with_the_kernel_of_a_file(minikernels, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(KERNEL.format(line="pass", out="np.zeros(64, np.float32)"), "utf-8")

@@ -195,3 +195,10 @@ def test_style_leaves_the_callers_settings_alone():
     before = dict(matplotlib.rcParams)
     figures.traffic_bars(RUNGS)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_ladder_says_what_it_measures_and_shows_a_slow_reference():
+    axes = figures.ladder([("a", 1.0), ("b", 0.5)], reference=("peer", 5.0))
+    assert axes.get_xlabel() == "time in ms, shorter is better"
+    assert axes.get_xlim()[1] > 5
+    assert figures.ladder([("a", 1.0)], unit="% of attention").get_xlabel() == "% of attention"

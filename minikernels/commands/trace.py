@@ -87,15 +87,20 @@ def launched(path, registers):
     """Run a file as ``python FILE`` does, and return all that it launched on the SIMT machine."""
     with pages.recording(registers), simt.collect() as launches:
         sys.path.insert(0, str(path.resolve().parent))
+        given, sys.argv = sys.argv, [str(path)]
         try:
             runpy.run_path(str(path), run_name="__main__")
         except KernelError:
             raise
-        except (Exception, SystemExit) as error:
+        except SystemExit as error:
+            if error.code not in (None, 0):  # else the file ended as it meant to
+                raise read.ArgumentsError(f"{path} ended with exit code {error.code}") from error
+        except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             lines = [frame.lineno for frame in frames if frame.filename == str(path)]
             line = lines[-1] if lines else getattr(error, "lineno", "?")  # a SyntaxError has run no line
             raise read.ArgumentsError(f"{path}:{line}: {type(error).__name__}: {error}") from error
         finally:
             sys.path.pop(0)
+            sys.argv = given
     return launches

@@ -130,6 +130,7 @@ def ladder(rungs, axes=None, *, unit="ms", reference=None):
         Slowest first, as the lesson climbs; None draws the rung's name and "not measured".
     axes : matplotlib.axes.Axes, optional
     unit : str
+        Of time (``us``, ``ms``, ``s``), and the axis says so; or what else the bars measure, the axis' own words.
     reference : (name, value), optional
         The production kernel, drawn as a line.
 
@@ -152,14 +153,14 @@ def ladder(rungs, axes=None, *, unit="ms", reference=None):
             axes.axvline(reference[1], color=PREDICTED, linewidth=1.4, linestyle=(0, (4, 3)))
         axes.set_yticks(range(len(rungs)), [name for name, _ in rungs])
         axes.set_ylim(len(rungs) - 0.5, -0.5)
-        known = [value for _, value in rungs if value is not None]
+        known = [value for _, value in (*rungs, *([reference] if reference else ())) if value is not None]
         if known and max(known) > 30 * min(known) > 0:
             axes.set_xscale("log")
             axes.set_xlim(min(known) / 3, max(known) * 12)
         else:
             axes.set_xlim(0, 1.45 * (max(known, default=1) or 1))
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"time in {unit}, shorter is better")
+        axes.set_xlabel(f"time in {unit}, shorter is better" if unit in ("ns", "us", "ms", "s") else unit)
     return axes
 
 

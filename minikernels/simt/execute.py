@@ -140,15 +140,16 @@ def record(blocks=((0, 0, 0),), registers=(), lanes=(0,), max_steps=200_000):
         Block indices; (x, y, z), or an int for (x, 0, 0).
     registers : sequence of str
         Names of the kernel's scalar variables to keep.
-    lanes : sequence of int
-        Thread numbers (in their block) whose registers are kept.
+    lanes : sequence of int, or int
+        Thread numbers (in their block) whose registers are kept; of an int so many, the first ones that there are.
     max_steps : int
         A longer recording is a `KernelError`, not a full memory.
     """
     chosen = [three(b, 0) for b in blocks]
     if not chosen:
         raise ValueError("simt.record() needs at least one block")
-    recording = Recording(chosen, tuple(registers), tuple(lanes), max_steps)
+    lanes = lanes if isinstance(lanes, int) else tuple(lanes)
+    recording = Recording(chosen, tuple(registers), lanes, max_steps)
     _recording.append(recording)
     try:
         yield recording

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minikernels.core.errors import KernelError
-from minikernels.simt.trace import ATOMIC, BROADCAST, COLUMNS, LOAD, STORE, ArrayInfo, Trace
+from minikernels.simt.trace import ATOMIC, BROADCAST, COLUMNS, HELD, LOAD, STORE, ArrayInfo, Trace
 from minikernels.simt.views import View
 
 __all__ = ["Recorder"]
@@ -29,7 +29,9 @@ class Recorder:
             if any(not 0 <= i < n for i, n in zip(b, grid)):
                 raise KernelError(f"block {b} is not in the grid {grid} of {program.name}")
         threads = int(np.prod(block))
-        for lane in recording.lanes:
+        kept = recording.lanes
+        self.lanes = list(range(min(kept, threads)) if isinstance(kept, int) else kept)
+        for lane in self.lanes:
             if not 0 <= lane < threads:
                 raise KernelError(f"thread {lane} is not in a block of {threads} threads")
         self.threads = threads
@@ -144,11 +146,11 @@ class Recorder:
         if name not in self.recording.registers or isinstance(value, (View, tuple)) or not hasattr(value, "dtype"):
             return
         g, mask = self.machine.geometry, self.machine.mask
-        kept = np.full((len(self.numbers), len(self.recording.lanes)), np.nan, np.float32)
-        lanes = list(self.recording.lanes)
+        kept = np.full((len(self.numbers), len(self.lanes)), np.nan, np.float32)
         whole = np.broadcast_to(value, (g.blocks, g.width))
         for i, row in self.here:
-            kept[i] = np.where(mask.full[row, lanes], whole[row, lanes].astype(np.float32), np.nan)
+            held = whole[row, self.lanes].astype(np.float32)
+            kept[i] = np.where(mask.full[row, self.lanes], np.where(np.isnan(held), HELD, held), kept[i])
         self.rows["register_step"].append(self.steps - 1)
         self.rows["register_name"].append(self.recording.registers.index(name))
         self.rows["register_value"].append(kept)
@@ -158,7 +160,7 @@ class Recorder:
         self.rows["access_start"].append(self.pooled)
         columns = {}
         shapes = {"step_active": (0, len(self.numbers), -(-self.threads // 8)),
-                  "register_value": (0, len(self.numbers), len(self.recording.lanes))}
+                  "register_value": (0, len(self.numbers), len(self.lanes))}
         for name, dtype in COLUMNS.items():
             if name in self.pool:
                 parts = self.pool[name]
@@ -169,7 +171,7 @@ class Recorder:
         p = self.program
         return Trace(kernel=p.name, filename=p.filename, source=p.source, first_line=p.first_line, grid=self.grid,
                      block=self.block, blocks=list(self.recording.blocks), arrays=self.arrays, initial=self.initial,
-                     registers=list(self.recording.registers), register_lanes=list(self.recording.lanes),
+                     registers=list(self.recording.registers), register_lanes=self.lanes,
                      traffic=traffic.as_dict(), columns=columns)
 
 

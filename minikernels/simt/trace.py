@@ -18,6 +18,7 @@ __all__ = ["ArrayInfo", "Trace"]
 
 VERSION = 1
 LOAD, STORE, ATOMIC = 0, 1, 2
+HELD = np.uint32(0x7FC00001).view(np.float32)  # a NaN that a lane holds, told by its bits from that of an inactive one
 BROADCAST = -1  # pool_lane of an element that every active lane of the block touched
 
 COLUMNS = {  # name -> dtype
@@ -37,7 +38,7 @@ COLUMNS = {  # name -> dtype
     "pool_value": "float32",  # (p,) value loaded, or the array's new value there
     "register_step": "int32",  # (r,) the step that assigned it
     "register_name": "int16",  # (r,) index into registers
-    "register_value": "float32",  # (r, blocks, len(register_lanes)) NaN where the lane is inactive
+    "register_value": "float32",  # (r, blocks, len(register_lanes)) NaN where the lane is inactive; HELD one it has
 }
 
 

@@ -72,4 +72,5 @@ def _scale(values):
     if not len(finite):
         return [0.0, 1.0]
     low, high = (float(x) for x in np.percentile(finite, (1, 99)))
-    return [low, high] if high > low else [low - 1, high + 1]
+    beside = max(1.0, 1e-3 * abs(low))  # of a large number too a step that float32 can tell
+    return [low, high] if high > low else [low - beside, high + beside]

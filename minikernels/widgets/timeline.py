@@ -67,11 +67,11 @@ class CacheTimeline(Widget):
         self.merged = checked("merged", merged, "t", "iu", held=(self.bits, "st")).astype(np.int64)
         self.text = None if text is None else [str(word) for word in text]
         self._check()
-        arrays = {"status": self.status, "merged": self.merged.astype(np.int32),
-                  "bytes": np.stack([self.cache_bytes, self.full_bytes]).astype(np.float32)}
+        arrays = {"status": self.status, "merged": self.merged.astype(np.int32)}
         header = {"steps": steps, "tokens": tokens, "text": self.text,
+                  "bytes": [*self.cache_bytes.tolist(), *self.full_bytes.tolist()],  # to the last byte
                   "bits": sorted({int(b) for b in np.unique(self.bits)} - {0})}
-        super().__init__(_packed=pack(header, arrays, exact={"bytes"}))
+        super().__init__(_packed=pack(header, arrays))
         self.step = steps - 1 if step is None else int(step)
 
     def _check(self):

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from minikernels import simt
+from minikernels.launch import cuda, float32
 from minikernels.simt.trace import STORE
 from minikernels.widgets import TilePlayer
 from minikernels.widgets.page import front_end
@@ -152,7 +154,7 @@ def test_player_shows_odd_kernels(opened):
 
 
 def test_player_switches_between_recorded_blocks(opened):
-    from minikernels import flash, simt
+    from minikernels import flash
 
     rng = np.random.default_rng(3)
     q, k, v = (rng.standard_normal(s).astype(np.float32) for s in ((1, 2, 37, 8), (1, 1, 45, 8), (1, 1, 45, 8)))
@@ -171,6 +173,51 @@ def test_player_switches_between_recorded_blocks(opened):
         shown = page.locator(".mk-registers tr").filter(has_text="l").last.locator("td").first.inner_text()
         assert float(shown.replace("−", "-")) == pytest.approx(last[np.isfinite(last)][-1], rel=1e-3)
     assert page.evaluate("model.get('block')") == 1
+
+
+def difference(x, y):
+    s = cuda.shared.array(4, float32)
+    i = cuda.threadIdx.x
+    m = float32(7)
+    s[i] = m
+    m = x[i] - x[i]
+    if i > 1:
+        m = x[i]
+    s[i] = m
+    y[i] = m
+
+
+def test_player_shows_a_nan_that_a_lane_computed_and_not_what_was_there_before(opened):
+    y = np.full(4, np.nan, np.float32)
+    with simt.record(registers=("m",), lanes=range(4)) as recording:
+        simt.run(difference, 1, 4, np.array([np.inf, 1, 2, 3], np.float32), y)
+    trace = recording.trace
+    page = opened(TilePlayer(trace))
+
+    def pointed(array):
+        page.locator(f"[data-array='{array}'] canvas").hover(position={"x": 1, "y": 1})
+        return page.locator(".mk-pointed").inner_text()
+
+    assert (pointed("s"), pointed("y")) == ("s[0] = not written yet", "y[0] = not written yet")
+    page.evaluate(f"model.set('step', {trace.steps - 1})")
+    shown = page.locator(".mk-registers tr").filter(has_text="m").last.locator("td").all_inner_texts()
+    assert shown == ["nan", "0", "2", "3"]
+    assert (pointed("s"), pointed("y")) == ("s[0] = nan", "y[0] = nan")
+    page.evaluate("model.set('step', 0)")
+    assert pointed("s") == "s[0] = not written yet"
+
+
+@pytest.mark.parametrize("value", [-3.4028235e38, 1e30, 0.0])
+def test_player_draws_an_array_of_one_number_however_large(opened, value):
+    with simt.record() as recording:
+        simt.run(doubled, 1, 32, np.full(32, value, np.float32), np.zeros(32, np.float32))
+    page = opened(TilePlayer(recording.trace, step=recording.trace.steps - 1))
+    assert page.locator("[data-array='x'] b").inner_text() == "x"
+
+
+def doubled(x, y):
+    i = cuda.threadIdx.x
+    y[i] = x[i] * float32(0.5)
 
 
 def test_address_says_where_to_begin(opened, trace, tmp_path):

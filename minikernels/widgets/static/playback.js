@@ -1,6 +1,11 @@
 // One recorded launch in memory: what each array holds after any step, and what the step did. Draws nothing.
 
 const [LOAD, STORE, ATOMIC] = [0, 1, 2];
+// NaNs told apart by their bits: what a lane holds (recorder.py), and a cell that nobody has written.
+const [HELD, UNWRITTEN] = [0x7fc00001, 0x7fc00002];
+
+/** The bits of a Float32Array, in the same memory: copying numbers may change a NaN's. */
+const bitsOf = (floats) => new Uint32Array(floats.buffer, floats.byteOffset, floats.length);
 const COUNTERS = ["loadBytes", "loadSectors", "storeBytes", "storeSectors", "atomicRequests",
   "sharedRead", "sharedWritten", "conflicts", "barriers"];
 
@@ -41,7 +46,13 @@ class Playback {
     const kept = new Map();
     return grid.slice.map((place) => {
       if (!kept.has(place)) {
-        kept.set(place, initial ? initial.slice(place * size, (place + 1) * size) : new Float32Array(size).fill(NaN));
+        const values = initial ? initial.slice(place * size, (place + 1) * size) : new Float32Array(size);
+        values.bits = bitsOf(values);
+        // Outputs are full of NaN before a launch, and so is all shared memory here.
+        for (let cell = 0; cell < size; cell++) {
+          if (!initial || Number.isNaN(values[cell])) values.bits[cell] = UNWRITTEN;
+        }
+        kept.set(place, values);
       }
       return kept.get(place);
     });
@@ -49,7 +60,8 @@ class Playback {
 
   /** Run the whole recording once, keeping what every store overwrote: then a step back is as cheap as one forward. */
   rememberOldValues() {
-    this.oldValue = new Float32Array(this.c.store_value.length);
+    this.storeBits = bitsOf(this.c.store_value);
+    this.oldBits = new Uint32Array(this.c.store_value.length);
     this.at = -1;
     this.seek(this.steps - 1, true);
     this.seek(-1);
@@ -62,21 +74,21 @@ class Playback {
       this.at++;
       for (let a = this.firstAccess[this.at]; a < this.firstAccess[this.at + 1]; a++) {
         if (c.access_op[a] === LOAD) continue;
-        const into = this.values[c.access_array[a]][c.access_block[a]];
+        const into = this.values[c.access_array[a]][c.access_block[a]].bits;
         for (let p = c.access_start[a], v = this.valueStart[a]; p < c.access_start[a + 1]; p++, v++) {
           const cell = c.pool_cell[p];
           if (cell < 0) continue;
-          if (remember) this.oldValue[v] = into[cell];
-          into[cell] = c.store_value[v];
+          if (remember) this.oldBits[v] = into[cell];
+          into[cell] = this.storeBits[v];
         }
       }
     }
     while (this.at > step) {
       for (let a = this.firstAccess[this.at + 1] - 1; a >= this.firstAccess[this.at]; a--) {
         if (c.access_op[a] === LOAD) continue;
-        const into = this.values[c.access_array[a]][c.access_block[a]];
+        const into = this.values[c.access_array[a]][c.access_block[a]].bits;
         for (let p = c.access_start[a + 1] - 1, v = this.valueStart[a + 1] - 1; p >= c.access_start[a]; p--, v--) {
-          if (c.pool_cell[p] >= 0) into[c.pool_cell[p]] = this.oldValue[v];
+          if (c.pool_cell[p] >= 0) into[c.pool_cell[p]] = this.oldBits[v];
         }
       }
       this.at--;
@@ -88,11 +100,12 @@ class Playback {
     const width = this.blocks.length * this.register_lanes.length;
     const latest = new Map();
     const { register_name: names, register_value: values } = this.c;
+    const bits = this.registerBits = bitsOf(values);
     for (let r = 0; r < names.length; r++) {
       const before = latest.get(names[r]);
       for (let i = 0; i < width; i++) {
         const at = r * width + i;
-        if (Number.isNaN(values[at]) && before !== undefined) values[at] = values[before * width + i];
+        if (Number.isNaN(values[at]) && bits[at] !== HELD && before !== undefined) bits[at] = bits[before * width + i];
       }
       latest.set(names[r], r);
     }
@@ -103,7 +116,7 @@ class Playback {
     const lanes = this.register_lanes.length;
     const width = this.blocks.length * lanes;
     const end = this.firstRegister[Math.min(step, this.steps - 1) + 1];
-    const rows = this.registers.map((name) => ({ name, values: new Array(lanes).fill(NaN), fresh: false }));
+    const rows = this.registers.map((name) => ({ name, values: new Array(lanes).fill(undefined), fresh: false }));
     let missing = rows.length;
     const seen = new Set();
     for (let r = end - 1; r >= 0 && missing; r--) {
@@ -112,7 +125,8 @@ class Playback {
       seen.add(row);
       missing--;
       const from = r * width + this.block * lanes;
-      rows[row].values = Array.from(this.c.register_value.subarray(from, from + lanes));
+      rows[row].values = Array.from(this.c.register_value.subarray(from, from + lanes), (value, lane) =>
+        (Number.isNaN(value) && this.registerBits[from + lane] !== HELD ? undefined : value));
       rows[row].fresh = this.c.register_step[r] === step;
     }
     return rows;

@@ -36,7 +36,8 @@ const counted = (n, one, many = `${one}s`) => `${whole(n)} ${n === 1 ? one : man
 
 /** A value in at most four figures, as a learner would write it. */
 function figure4(value) {
-  if (Number.isNaN(value)) return "–";
+  if (value === undefined) return "–";
+  if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value).replace("-", "−");
   const size = Math.abs(value);

@@ -78,13 +78,18 @@ class TileView {
 
   shadeOf(value) {
     const [low, high] = this.grid.scale;
-    return Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))));
+    const shade = Math.round((255 * (value - low)) / (high - low));
+    return Number.isNaN(shade) ? 0 : Math.max(0, Math.min(255, shade));
+  }
+
+  unwritten(cell) {
+    return this.values.bits[cell] === UNWRITTEN;
   }
 
   /** Paint a cell as it rests: its value's shade, tinted once it has been loaded; clear where unwritten. */
   rest(cell, step) {
     const value = this.values[cell];
-    if (Number.isNaN(value)) this.pixels[cell] = 0;
+    if (this.unwritten(cell)) this.pixels[cell] = 0;
     else {
       const shades = this.play.firstLoad[this.number][cell] <= step ? this.loadedShades : this.shades;
       this.pixels[cell] = shades[this.shadeOf(value)];
@@ -129,7 +134,7 @@ class TileView {
     const lit = this.palette.operations[operation];
     const share = age === 0 ? 1 : 0.62 * (1 - age / TRAIL);
     const value = this.values[cell];
-    if (Number.isNaN(value)) this.pixels[cell] = pixel(lit, Math.round(255 * share));
+    if (this.unwritten(cell)) this.pixels[cell] = pixel(lit, Math.round(255 * share));
     else this.pixels[cell] = pixel(mix(this.palette.shades[this.shadeOf(value)], lit, share));
   }
 
@@ -159,7 +164,7 @@ class TileView {
     context.textAlign = "center";
     context.textBaseline = "middle";
     for (let cell = 0; cell < this.size; cell++) {
-      if (Number.isNaN(this.values[cell])) continue;
+      if (this.unwritten(cell)) continue;
       const [blue, green, red] = [16, 8, 0].map((shift) => (this.pixels[cell] >>> shift) & 255);
       context.fillStyle = 0.3 * red + 0.6 * green + 0.1 * blue > 140 ? "#111" : "#fff";
       const [row, column] = [Math.floor(cell / grid.cellColumns), cell % grid.cellColumns];
@@ -174,8 +179,8 @@ class TileView {
     const row = Math.floor(event.offsetY / this.cellHeight);
     const column = Math.floor(event.offsetX / this.cellWidth);
     if (row < 0 || column < 0 || row >= grid.cellRows || column >= grid.cellColumns) return "";
-    const value = this.values[row * grid.cellColumns + column];
-    const holds = Number.isNaN(value) ? "not written yet" : figure4(value);
+    const cell = row * grid.cellColumns + column;
+    const holds = this.unwritten(cell) ? "not written yet" : figure4(this.values[cell]);
     if (grid.rowPool * grid.colPool > 1) {
       return `${grid.name}: mean of ${grid.rowPool}×${grid.colPool} elements, ${holds}`;
     }

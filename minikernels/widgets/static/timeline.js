@@ -5,8 +5,8 @@ const SHOWN = 160; // slots that are written out
 
 async function render({ model, el }) {
   const frame = new Frame({ model, el }, "timeline", "CacheTimeline");
-  const { header: { steps, tokens, text, bits }, arrays } = await unpack(model.get("_packed"));
-  const { status, merged, bytes: sizes } = arrays;
+  const { header: { steps, tokens, text, bits, bytes: sizes }, arrays } = await unpack(model.get("_packed"));
+  const { status, merged } = arrays;
   const canvas = node("canvas", { role: "img" });
   const svg = shape("svg", { class: "mk-drawing" });
   const slots = node("div",
@@ -59,8 +59,8 @@ async function render({ model, el }) {
     const x = (s) => 4 + (s / Math.max(1, steps - 1)) * (wide - 8);
     const y = (n) => high - (n / most) * (high - 34);
     const path = (values) => `M${Array.from(values, (n, s) => `${x(s).toFixed(1)} ${y(n).toFixed(1)}`).join(" L")}`;
-    svg.append(line("mk-axis", `M4 ${high} H${wide - 4}`), line("mk-full", path(sizes.subarray(steps))),
-      line("mk-line", path(sizes.subarray(0, steps))), line("mk-cursor", `M${x(step)} 26 V${high}`),
+    svg.append(line("mk-axis", `M4 ${high} H${wide - 4}`), line("mk-full", path(sizes.slice(steps))),
+      line("mk-line", path(sizes.slice(0, steps))), line("mk-cursor", `M${x(step)} 26 V${high}`),
       words(4, 12, "mk-t", "bytes of this cache; dashed: everything kept"), words(4, high + 16, "mk-q", "step 0"),
       words(wide - 4, high + 16, "mk-q mk-end", `step ${steps - 1}`));
   }
