@@ -236,3 +236,8 @@ def kernel_attack(name):
         assert text.count(old) == 1, name
         text = text.replace(old, new)
     return text
+
+
+def only(*keys):
+    """Return the words of the command line that choose these exercises."""
+    return [word for key in keys for word in ("--only", key)]

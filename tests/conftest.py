@@ -70,6 +70,19 @@ def root():
     return ROOT
 
 
+@pytest.fixture
+def run_grade(capsys):
+    """Run ``minikernels grade``; returns (exit code, standard output, standard error)."""
+    from minikernels import cli  # a GPU machine may have no library of the command line
+
+    def run(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["grade", *map(str, words)])
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium, driven by Playwright."""

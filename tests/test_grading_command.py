@@ -7,35 +7,21 @@ import yaml
 
 from minikernels import cli
 from tests import attacks
-
-
-@pytest.fixture
-def run(capsys):
-    """Run ``minikernels grade``; returns (exit code, standard output, standard error)."""
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["grade", *map(str, words)])
-        return end.value.code, *capsys.readouterr()
-
-    return run
-
-
-def only(*keys):
-    return [word for key in keys for word in ("--only", key)]
+from tests.attacks import only
 
 
 @pytest.mark.parametrize("held", ["[]", "{}", "3", "{", '{"seed": []}', '{"seed": null}'])
-def test_a_run_without_a_seed_is_told_in_one_line(tmp_path, run, held):
+def test_a_run_without_a_seed_is_told_in_one_line(tmp_path, run_grade, held):
     (tmp_path / "handed in/ann").mkdir(parents=True)
     (tmp_path / "results").mkdir()
     (tmp_path / "results/run.json").write_text(held)
-    code, out, err = run(tmp_path / "handed in", "--out", tmp_path / "results", *only("02.2"))
+    code, out, err = run_grade(tmp_path / "handed in", "--out", tmp_path / "results", *only("02.2"))
     assert code == 2 and "run.json holds no seed" in err and err.count("\n") == 1 and not out
 
 
-def test_a_gradescope_file_that_cannot_be_written_is_told_in_one_line(tmp_path, run):
+def test_a_gradescope_file_that_cannot_be_written_is_told_in_one_line(tmp_path, run_grade):
     (tmp_path / "file").write_text("")
-    code, out, err = run(tmp_path, "--gradescope", tmp_path / "file/results.json", *only("02.2"))
+    code, out, err = run_grade(tmp_path, "--gradescope", tmp_path / "file/results.json", *only("02.2"))
     assert code == 2 and "cannot write" in err and err.count("\n") == 1 and not out
 
 
@@ -48,10 +34,10 @@ def test_a_gradescope_file_that_cannot_be_written_is_told_in_one_line(tmp_path, 
     (["empty"], "neither a folder nor a zip"),
     ([".", "--out", "empty", "--only", "02.2"], "the results would go into a submission"),
 ])
-def test_mistakes_are_one_line(tmp_path, monkeypatch, run, words, said):
+def test_mistakes_are_one_line(tmp_path, monkeypatch, run_grade, words, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    code, out, err = run(*words)
+    code, out, err = run_grade(*words)
     assert code == 2 and said in err and err.count("\n") == 1 and not out
 
 

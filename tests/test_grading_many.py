@@ -11,29 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from minikernels import cli
 from minikernels.grading import course
 from minikernels.grading.intake import handed_in, spelled, take
 from minikernels.grading.results import load
 from tests import attacks
+from tests.attacks import only
 from tests.attacks_by_files import FILES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run ``minikernels grade``; returns (exit code, standard output, standard error)."""
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["grade", *map(str, words)])
-        return end.value.code, *capsys.readouterr()
-
-    return run
-
-
-def only(*keys):
-    return [word for key in keys for word in ("--only", key)]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +47,9 @@ def test_a_folder_or_zip_gives_its_own_files_and_nothing_else(attacked, tmp_path
     assert all(len(text) < 400 for text in said.values())
 
 
-def test_every_submission_gets_its_own_points(attacked, tmp_path, run):
+def test_every_submission_gets_its_own_points(attacked, tmp_path, run_grade):
     out = tmp_path / "results"
-    code, said, progress = run(attacked, "--out", out, "--seed", 5, "--jobs", 2, *only("02.2"))
+    code, said, progress = run_grade(attacked, "--out", out, "--seed", 5, "--jobs", 2, *only("02.2"))
     assert code == 0
     assert said.startswith(f"{len(FILES)} submissions\n")
     assert len(progress.splitlines()) == len(FILES)
@@ -86,28 +71,28 @@ def submission(folder, text, place="02_flash/ex2_merge.py"):
     (folder / place).write_text(text, "utf-8")
 
 
-def test_a_second_run_grades_what_has_changed(tmp_path, run):
+def test_a_second_run_grades_what_has_changed(tmp_path, run_grade):
     folder, out = tmp_path / "handed in", tmp_path / "results"
     right = attacks.SOLUTION.read_text("utf-8")
     for name in ("ann", "bob"):
         submission(folder / name, right)
     words = folder, "--out", out, *only("02.2")
-    assert run(*words)[1].startswith("2 submissions\n")
+    assert run_grade(*words)[1].startswith("2 submissions\n")
     seed = json.loads((out / "run.json").read_text("utf-8"))["seed"]
     assert seed > 2**32  # a secret one
-    assert run(*words)[1].startswith("2 submissions, 2 of them graded before\n")
+    assert run_grade(*words)[1].startswith("2 submissions, 2 of them graded before\n")
     submission(folder / "bob", attacks.numpy_attack("returns its input"))
     (out / "students/ann.txt").unlink()
     (out / "students/.half.partial").write_text("{")
-    code, said, progress = run(*words)
+    code, said, progress = run_grade(*words)
     assert said.startswith("2 submissions, 1 of them graded before\n") and progress == "bob: 0 of 10\n"
-    assert run(*words, "--fresh")[1].startswith("2 submissions\n")
+    assert run_grade(*words, "--fresh")[1].startswith("2 submissions\n")
     assert (out / "students/ann.txt").is_file()
     assert json.loads((out / "run.json").read_text("utf-8"))["seed"] == seed
-    assert run(*words, "--seed", 1)[1].startswith("2 submissions\n")  # another seed: other inputs
+    assert run_grade(*words, "--seed", 1)[1].startswith("2 submissions\n")  # another seed: other inputs
 
 
-def test_a_grader_that_is_stopped_leaves_a_result(tmp_path, run, monkeypatch):
+def test_a_grader_that_is_stopped_leaves_a_result(tmp_path, run_grade, monkeypatch):
     from minikernels.grading import many
     from minikernels.grading.process import Ended, Process
 
@@ -121,14 +106,14 @@ def test_a_grader_that_is_stopped_leaves_a_result(tmp_path, run, monkeypatch):
     folder, out = tmp_path / "handed in", tmp_path / "results"
     for name in ("ann", "bob"):
         submission(folder / name, attacks.SOLUTION.read_text("utf-8"))
-    code, said, _ = run(folder, "--out", out, *only("02.2"))
+    code, said, _ = run_grade(folder, "--out", out, *only("02.2"))
     assert code == 1 and "bob could not be graded: the grader was stopped" in said
     assert load(out / "students/ann.json").earned == 10
     bob = load(out / "students/bob.json")
     assert (bob.earned, bob.points) == (0, 10) and "could not be graded" in bob.text()
 
 
-def test_a_grader_that_fails_is_replaced_and_its_traceback_is_not_the_student_s(tmp_path, run, monkeypatch):
+def test_a_grader_that_fails_is_replaced_and_its_traceback_is_not_the_student_s(tmp_path, run_grade, monkeypatch):
     from minikernels.grading import many
 
     def failing(self, question, seconds):
@@ -143,7 +128,7 @@ def test_a_grader_that_fails_is_replaced_and_its_traceback_is_not_the_student_s(
     folder, out = tmp_path / "handed in", tmp_path / "results"
     for name in ("ann", "bob"):
         submission(folder / name, attacks.SOLUTION.read_text("utf-8"))
-    code, said, _ = run(folder, "--out", out, "--jobs", 1, *only("02.2"))
+    code, said, _ = run_grade(folder, "--out", out, "--jobs", 1, *only("02.2"))
     assert code == 1 and "ann could not be graded: the grader failed: OSError: too many open files\n" in said
     assert [name for name, _ in asked] == ["ann", "ann", "bob"] and len({pid for _, pid in asked}) == 3
     assert "deep inside" not in (out / "students/ann.txt").read_text("utf-8")
@@ -164,24 +149,24 @@ def test_a_submission_does_not_reach_the_one_after_it(tmp_path, attack):
     assert [load(out / f"students/{name}.json").earned for name in ("ann", "bob")] == [0, 10]
 
 
-def test_a_long_name_and_a_result_that_cannot_be_written_end_nothing(tmp_path, run):
+def test_a_long_name_and_a_result_that_cannot_be_written_end_nothing(tmp_path, run_grade):
     folder, out = tmp_path / "handed in", tmp_path / "results"
     for name in ("ann", "bob", "\u4e2d" * 84):
         submission(folder / name, attacks.SOLUTION.read_text("utf-8"))
     (out / "students/bob.json").mkdir(parents=True)  # a folder stands where the file should
-    code, said, _ = run(folder, "--out", out, *only("02.2"))
+    code, said, _ = run_grade(folder, "--out", out, *only("02.2"))
     assert code == 1 and "bob has no bob.json: " in said
     rows = list(csv.DictReader(io.StringIO((out / "grades.csv").read_text("utf-8"))))
     assert [sum(float(r["earned"]) for r in rows if r["student"].startswith(n)) for n in "ab\u4e2d"] == [10, 10, 10]
 
 
-def test_results_among_the_submissions_are_none(tmp_path, run, monkeypatch):
+def test_results_among_the_submissions_are_none(tmp_path, run_grade, monkeypatch):
     monkeypatch.chdir(tmp_path)
     submission(tmp_path / "ann", attacks.SOLUTION.read_text("utf-8"))
     for said in ("1 submissions\n", "1 submissions, 1 of them graded before\n"):
-        code, out, _ = run(".", *only("02.2"))
+        code, out, _ = run_grade(".", *only("02.2"))
         assert code == 0 and out.startswith(said)
-    assert run(".", "--out", "results/today", *only("02.2"))[0] == 2  # inside what is now taken for a submission
+    assert run_grade(".", "--out", "results/today", *only("02.2"))[0] == 2  # inside what is now taken for a submission
     assert not (tmp_path / "results/today").exists()
 
 
@@ -200,11 +185,11 @@ def test_more(submission, rng, rows):
 '''
 
 
-def test_hidden_tests_give_points_and_tell_nothing(tmp_path, run):
+def test_hidden_tests_give_points_and_tell_nothing(tmp_path, run_grade):
     folder, out, hidden = tmp_path / "handed in", tmp_path / "results", tmp_path / "hidden"
     submission(folder / "ann", attacks.SOLUTION.read_text("utf-8"))
     submission(hidden, HIDDEN, "02_flash/test_ex2_merge.py")
-    assert run(folder, "--out", out, "--hidden", hidden, *only("02.2"))[0] == 0
+    assert run_grade(folder, "--out", out, "--hidden", hidden, *only("02.2"))[0] == 0
     result = load(out / "students/ann.json")
     assert (result.earned, result.points) == (13, 14)
     (task,) = (t for t in result.reports[0].tasks if t.hidden)
@@ -213,12 +198,12 @@ def test_hidden_tests_give_points_and_tell_nothing(tmp_path, run):
     assert "part  4  (hidden) A row more" in text and "the secret of" not in text
 
 
-def test_gradescope_reads_a_result_of_anything(tmp_path, run):
+def test_gradescope_reads_a_result_of_anything(tmp_path, run_grade):
     folder, file, hidden = tmp_path / "submission", tmp_path / "results.json", tmp_path / "hidden"
     submission(folder, attacks.KERNEL.read_text("utf-8"), "ex3_tile_loop.py")
     submission(folder, attacks.numpy_attack("ends the process"), "ex2_merge.py")
     submission(hidden, HIDDEN, "02_flash/test_ex2_merge.py")
-    assert run(folder, "--gradescope", file, "--hidden", hidden, *only("02.2", "02.3"))[0] == 0
+    assert run_grade(folder, "--gradescope", file, "--hidden", hidden, *only("02.2", "02.3"))[0] == 0
     data = json.loads(file.read_text("utf-8"))
     assert data["score"] == 10 and sum(t["score"] for t in data["tests"]) == 10
     assert sum(t["max_score"] for t in data["tests"]) == 24
@@ -228,10 +213,10 @@ def test_gradescope_reads_a_result_of_anything(tmp_path, run):
     assert board["name"] == "02.3 bytes moved" and board["value"] > 0 and board["order"] == "asc"
 
 
-def test_gradescope_zip_grades_where_it_is_unpacked(tmp_path, run):
+def test_gradescope_zip_grades_where_it_is_unpacked(tmp_path, run_grade):
     hidden, made = tmp_path / "hidden", tmp_path / "autograder.zip"
     submission(hidden, HIDDEN, "02_flash/test_ex2_merge.py")
-    assert run("--gradescope-zip", made, "--seed", 9, "--hidden", hidden, *only("02.2"))[0] == 0
+    assert run_grade("--gradescope-zip", made, "--seed", 9, "--hidden", hidden, *only("02.2"))[0] == 0
     source = tmp_path / "source"
     with zipfile.ZipFile(made) as archive:
         names = archive.namelist()

@@ -13,9 +13,9 @@ from minikernels.core.errors import ShapeError
 from minikernels.core.numerics import softmax
 from minikernels.core.shapes import bind, same_dtype
 
-LAYOUTS = "LM", "MN", "MN", "MW", "WN", "WN", "WW", "ML"  # of what Weights holds
-
 __all__ = ["Weights", "attention", "maps", "random_weights", "work"]
+
+LAYOUTS = "LM", "MN", "MN", "MW", "WN", "WN", "WW", "ML"  # of what Weights holds
 
 
 class Weights(NamedTuple):

@@ -5,7 +5,11 @@ Pure arithmetic, so that a launcher and its closed forms of traffic ask the same
 
 from typing import NamedTuple
 
-__all__ = ["GROUP_KEYS", "MOST_SHARES", "Piece", "group_tile", "runs", "shares", "tiles_of"]
+import numpy as np
+
+__all__ = ["CHUNK", "GROUP_KEYS", "MOST_SHARES", "Piece", "check_rows", "group_tile", "runs", "shares", "tiles_of"]
+
+CHUNK = 16  # bytes of the widest load
 
 MOST_SHARES = 128
 WARPS = 4
@@ -14,6 +18,28 @@ KEYS = GROUP_KEYS // WARPS  # of a warp's step
 MOST_STAGES = 4
 RESERVED = 1024  # bytes of shared memory that the GPU keeps for itself in each block
 UNDER_WAY = 32 * 1024  # bytes that a multiprocessor has to ask for at every moment: its part of 4.4 TB/s, times 1 us
+
+
+def check_rows(sizes, dtype, rung, *, mma, other, wider):
+    """Raise ShapeError, in letters, unless a rung in CUDA C++ takes rows of D numbers of this dtype.
+
+    Parameters
+    ----------
+    sizes : minikernels.core.shapes.Sizes
+    dtype : dtype
+    rung : str
+    mma : bool
+        Whether it multiplies on tensor cores.
+    other, wider : str
+        Rungs that take any D, and a longer row.
+    """
+    step = CHUNK // np.dtype(dtype).itemsize
+    if sizes["D"] == 0 or sizes["D"] % step:
+        sizes.refuse("D", f"must be a multiple of {step}, and not 0, for {dtype} in rung {rung}; rung {other} takes it")
+    if mma:
+        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
+    else:
+        sizes.at_most("D", 32 * step, f"{rung} reads a row of {dtype} with one request; rung {wider} takes it")
 
 
 class Piece(NamedTuple):

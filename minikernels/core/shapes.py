@@ -16,7 +16,7 @@ minikernels.core.errors.ShapeError: k has shape (1, 3, 7, 64) = (B, G, S, D); G=
 
 from minikernels.core.errors import DtypeError, ShapeError
 
-__all__ = ["Sizes", "bind", "same_dtype"]
+__all__ = ["Sizes", "bind", "bind_shapes", "same_dtype"]
 
 
 class Sizes(dict):
@@ -37,7 +37,10 @@ class Sizes(dict):
         if not hasattr(array, "shape"):
             kind = type(array).__name__
             raise DtypeError(f"{name} is of type {kind}; it must be an array of shape {spelled(layout)}")
-        shape = tuple(int(size) for size in array.shape)
+        self.add_shape(name, tuple(int(size) for size in array.shape), layout)
+
+    def add_shape(self, name, shape, layout):
+        """Bind the letters of `layout` to a shape, or raise ShapeError."""
         if len(shape) != len(layout):
             raise ShapeError(f"{name} has shape {shape}, {axes(len(shape))}; it must be {spelled(layout)}")
         for letter, size in zip(layout, shape, strict=True):
@@ -95,6 +98,14 @@ def bind(**arrays):
     sizes = Sizes()
     for name, (array, layout) in arrays.items():
         sizes.add(name, array, layout)
+    return sizes
+
+
+def bind_shapes(**shapes):
+    """As `bind`, of shapes where there are no arrays: ``bind_shapes(q=((2, 8, 64), "BHD"))``."""
+    sizes = Sizes()
+    for name, (shape, layout) in shapes.items():
+        sizes.add_shape(name, shape, layout)
     return sizes
 
 

@@ -5,11 +5,11 @@ The closed forms of traffic ask for the same limits.
 
 import numpy as np
 
+from minikernels.core import decode
 from minikernels.core.errors import ShapeError
 from minikernels.core.limits import SHARED_LIMIT
 
 HEADS_LIMIT = 8  # query heads whose state a thread keeps: 8 * 32 rows of 255 registers are all that an SM has
-CHUNK = 16  # bytes of the widest load
 MMA = ("v7_mma_group", "v8_mma_stream_k")  # rungs on the tensor cores, in float16 alone
 
 
@@ -49,12 +49,4 @@ def block_s(R, D):
 
 def check_rows(sizes, dtype, rung):
     """Raise ShapeError, in letters, unless a rung in CUDA C++ takes rows of D numbers of this dtype."""
-    step = CHUNK // np.dtype(dtype).itemsize
-    if sizes["D"] == 0 or sizes["D"] % step:
-        rule = f"must be a multiple of {step}, and not 0, for {dtype} in rung {rung}"
-        sizes.refuse("D", f"{rule}; rung v3_warp_dot takes it")
-    if rung in MMA:
-        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
-    else:
-        rule = f"{rung} reads a row of {dtype} with one request; rung v1_block_per_head takes it"
-        sizes.at_most("D", 32 * step, rule)
+    decode.check_rows(sizes, dtype, rung, mma=rung in MMA, other="v3_warp_dot", wider="v1_block_per_head")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_tile, shares
+from minikernels.core.decode import CHUNK, GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
-from minikernels.gqa.outputs import CHUNK, MMA, check_rows, chunks
+from minikernels.gqa.outputs import MMA, check_rows, chunks
 from minikernels.launch import counters, multiprocessors, raw, shared_limit
 
 NEEDS = (8, 0)  # least compute capability

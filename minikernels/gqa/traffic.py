@@ -12,10 +12,8 @@ and nothing moves; where a kernel in CUDA C++ does not take D, its form raises S
 from collections import Counter
 from functools import wraps
 
-import numpy as np
-
 from minikernels.core.sectors import SECTOR, Access, heads, rows, run
-from minikernels.core.shapes import bind
+from minikernels.core.shapes import bind_shapes
 from minikernels.core.traffic import Traffic
 from minikernels.gqa import traffic_raw
 from minikernels.gqa.outputs import MMA, block_s, check_rows
@@ -36,7 +34,7 @@ def nothing_if_empty(form, cuda=False):
         if 0 in (B, H, G, S, D):
             return Traffic()
         if cuda:
-            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            sizes = bind_shapes(q=((B, H, D), "BHD"))
             check_rows(sizes, "float16" if form.__name__ in MMA else f"float{8 * itemsize}", form.__name__)
             tile["given"] = lengths is not None
         return form(B, H, G, S, D, itemsize, [S] * B if lengths is None else [int(n) for n in lengths], **tile)

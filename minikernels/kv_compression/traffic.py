@@ -12,10 +12,8 @@ CUDA C++ does not take a cache, its form raises ShapeError as its launcher does.
 
 from functools import wraps
 
-import numpy as np
-
 from minikernels.core.sectors import Access, heads, rows, run
-from minikernels.core.shapes import bind
+from minikernels.core.shapes import bind_shapes
 from minikernels.core.traffic import Traffic
 from minikernels.kv_compression import traffic_matrices, traffic_raw
 from minikernels.kv_compression.outputs import check_codes
@@ -35,7 +33,7 @@ def nothing_if_empty(form, cuda=False):
         if 0 in (B, H, G, S, D):
             return Traffic()
         if cuda:
-            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            sizes = bind_shapes(q=((B, H, D), "BHD"))
             check_codes(sizes, bits, group, group, form.__name__)
         lengths = [S] * B if lengths is None else [int(n) for n in lengths]
         return form(B, H, G, D, itemsize, Cache(G, S, D, itemsize, lengths, bits, group, window), **tile)

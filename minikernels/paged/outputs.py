@@ -5,12 +5,12 @@ The closed forms of traffic ask for the same limits.
 
 import numpy as np
 
+from minikernels.core import decode
 from minikernels.core.errors import ShapeError
 
 SCORES = 1024  # keys whose scores a block holds at once in shared memory; longer sequences take several rounds
 SCORES_WIDTH_LIMIT = 4096  # head width of the rungs that hold scores: q takes 16 KB of shared memory beside them
 HEADS_LIMIT = 8  # query heads whose state a thread keeps: 8 * 32 rows of 255 registers are all that an SM has
-CHUNK = 16  # bytes of the widest load
 MMA = ("v6_mma_group", "v7_async_ring", "v8_stream_k")  # rungs on the tensor cores, in float16 alone
 
 
@@ -37,11 +37,4 @@ def check_width(D, limit, rung, other):
 
 def check_rows(sizes, dtype, rung):
     """Raise ShapeError, in letters, unless a rung in CUDA C++ takes rows of D numbers of this dtype."""
-    step = CHUNK // np.dtype(dtype).itemsize
-    if sizes["D"] == 0 or sizes["D"] % step:
-        rule = f"must be a multiple of {step}, and not 0, for {dtype} in rung {rung}"
-        sizes.refuse("D", f"{rule}; rung v3_warp_key takes it")
-    if rung in MMA:
-        sizes.at_most("D", 128, f"{rung} keeps the output of 32 heads in registers; rung v5_split_kv takes it")
-    else:
-        sizes.at_most("D", 32 * step, f"{rung} reads a row of {dtype} with one request; rung v2_page_table takes it")
+    decode.check_rows(sizes, dtype, rung, mma=rung in MMA, other="v3_warp_key", wider="v2_page_table")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from minikernels.core.decode import GROUP_KEYS, group_tile, shares
+from minikernels.core.decode import CHUNK, GROUP_KEYS, group_tile, shares
 from minikernels.core.limits import check_grid
 from minikernels.core.numerics import LOG2E
 from minikernels.core.shapes import bind, same_dtype
 from minikernels.launch import counters, multiprocessors, raw, shared_limit
-from minikernels.paged.outputs import CHUNK, MMA, check_rows, chunks
+from minikernels.paged.outputs import MMA, check_rows, chunks
 
 NEEDS = (8, 0)  # least compute capability
 THREADS = 128

@@ -15,7 +15,7 @@ from functools import wraps
 import numpy as np
 
 from minikernels.core.sectors import SECTOR, WARP, Access, heads, rows, run, span
-from minikernels.core.shapes import bind
+from minikernels.core.shapes import bind_shapes
 from minikernels.core.traffic import Traffic
 from minikernels.paged import traffic_raw
 from minikernels.paged.outputs import MMA, check_rows
@@ -36,7 +36,7 @@ def nothing_if_empty(form, cuda=False):
         if 0 in (B, H, G, P, D):
             return Traffic()
         if cuda:
-            sizes = bind(q=(np.broadcast_to(np.float32(0), (B, H, D)), "BHD"))
+            sizes = bind_shapes(q=((B, H, D), "BHD"))
             check_rows(sizes, "float16" if form.__name__ in MMA else f"float{8 * itemsize}", form.__name__)
         lengths = np.full(B, S) if lengths is None else np.asarray(lengths, np.int64)
         max_pages = -(-S // P) if page_table is None else np.shape(page_table)[-1]

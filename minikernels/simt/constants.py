@@ -61,8 +61,9 @@ class _Reader:
     def read(self, body):
         for node in body:
             if isinstance(node, ast.Assign):
+                value = self.result(node.value)
                 for target in node.targets:
-                    self.bind(target, self.result(node.value), node)
+                    self.bind(target, value, node)
             elif isinstance(node, ast.AnnAssign):
                 if node.value is not None:
                     self.bind(node.target, self.result(node.value), node)
@@ -76,8 +77,8 @@ class _Reader:
                     self.read(node.body if test else node.orelse)
             elif isinstance(node, ast.Import):
                 for each in node.names:
-                    self.imported(each.asname or each.name.partition(".")[0],
-                                  each.name if each.asname else each.name.partition(".")[0], None, node)
+                    top = each.name.partition(".")[0]  # all that ``import a.b`` binds
+                    self.imported(each.asname or top, each.name if each.asname else top, None, node)
             elif isinstance(node, ast.ImportFrom):
                 for each in node.names:
                     self.imported(each.asname or each.name, node.module, each.name, node)

@@ -164,14 +164,10 @@ def _run(program, grid, block, arguments, shared_bytes, strict, max_steps):
     recorder = None if recording is None else Recorder(program, grid, block, recording, storages)
     machine = Machine(program, shared_bytes, strict, max_steps, recorder)
     machine.explicit64 = program.explicit64 or any(s.dtype == np.float64 for s in storages)
-    for site in _sites(program):
-        site.pattern, site.tallies = None, {}
     before = [(s.array, s.array.copy()) for s in storages if s.writable and s.name in program.stored]
     try:
         check_limits(machine, grid, block)
-        give_shadows(machine, program, storages)
-        with np.errstate(all="ignore"):  # switched-off lanes compute on whatever they hold
-            _chunks(machine, program, grid, block, values)
+        _play(machine, program, grid, block, storages, values)
     except (TypeError, AttributeError) as error:
         for array, old in before:  # types are known only as values meet; what is refused leaves no trace
             array[...] = old
@@ -201,13 +197,9 @@ def _matters(program, grid, block, arguments, done, before, pretend):
     machine = Machine(program, done.shared_bytes, False, done.max_steps)
     machine.explicit64, machine.pretend = done.explicit64, pretend
     try:
-        for site, _ in tallies:
-            site.pattern, site.tallies = None, {}
         for array, old in before:
             array[...] = old
-        give_shadows(machine, program, storages)
-        with np.errstate(all="ignore"):
-            _chunks(machine, program, grid, block, values)
+        _play(machine, program, grid, block, storages, values)
         return not all(np.array_equal(array, new, equal_nan=array.dtype.kind == "f")
                        for (array, _), new in zip(before, found, strict=True))
     except KernelError:  # an undefined index, or a loop that an undefined value keeps going
@@ -227,6 +219,15 @@ def _refusal(where, error):
         what = {View: "an array", tuple: "a tuple", slice: "a slice"}.get(type(error.obj), "None")
         return KernelError(f"{where}: {what} stands where a number is needed; index it first", kind="language")
     return KernelError(f"{where}: {error}", kind="language")
+
+
+def _play(machine, program, grid, block, storages, values):
+    """Run a launch; what its sites count and remember begins anew."""
+    for site in _sites(program):
+        site.pattern, site.tallies = None, {}
+    give_shadows(machine, program, storages)
+    with np.errstate(all="ignore"):  # switched-off lanes compute on whatever they hold
+        _chunks(machine, program, grid, block, values)
 
 
 def _chunks(machine, program, grid, block, values):

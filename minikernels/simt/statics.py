@@ -95,11 +95,10 @@ class Statics:
                     return Static(self._fits(node, FOLD[type(node.op).__name__](a.value, b.value)))
             if isinstance(node, ast.UnaryOp):
                 a = self.static(node.operand)
-                if _python(a) or (a is not None and isinstance(a.value, np.number)
-                                  and isinstance(node.op, ast.USub)):
-                    if isinstance(a.value, np.number):  # typed: as numba does it, without a word on what wraps round
-                        with np.errstate(all="ignore"):
-                            return Static(UNARY["USub"](a.value))
+                if a is not None and isinstance(a.value, np.number) and isinstance(node.op, ast.USub):
+                    with np.errstate(all="ignore"):  # typed: as numba does it, without a word on what wraps round
+                        return Static(UNARY["USub"](a.value))
+                if _python(a):
                     return Static(not a.value if isinstance(node.op, ast.Not) else -a.value
                                   if isinstance(node.op, ast.USub) else ~a.value
                                   if isinstance(node.op, ast.Invert) else a.value)

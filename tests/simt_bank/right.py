@@ -167,6 +167,14 @@ def last_to_come(grid, block):
     return lambda: (noise(grid * block), zeros(grid * block), zeros(1, dtype="int32"), zeros(block))
 
 
+@cuda.jit(device=True)
+def column_sum(part, i):
+    total = float32(0)
+    for b in range(cuda.gridDim.x):
+        total += part[b * cuda.blockDim.x + i]
+    return total
+
+
 def columns(x, *_):
     return x.reshape(3, N).sum(0)
 
@@ -182,10 +190,7 @@ def one_thread_fences_behind_a_barrier(x, part, ticket, out):
         last[0] = cuda.atomic.add(ticket, 0, 1)
     cuda.syncthreads()
     if last[0] == cuda.gridDim.x - 1:
-        total = float32(0)
-        for b in range(cuda.gridDim.x):
-            total += part[b * cuda.blockDim.x + i]
-        out[i] = total
+        out[i] = column_sum(part, i)
 
 
 @right(3, N, last_to_come(3, N), columns)
@@ -199,10 +204,7 @@ def every_thread_fences_before_a_barrier(x, part, ticket, out):
         last[0] = cuda.atomic.add(ticket, 0, 1)
     cuda.syncthreads()
     if last[0] == cuda.gridDim.x - 1:
-        total = float32(0)
-        for b in range(cuda.gridDim.x):
-            total += part[b * cuda.blockDim.x + i]
-        out[i] = total
+        out[i] = column_sum(part, i)
 
 
 @right(2, 16, lambda: (noise(32), noise(4), zeros(2), zeros(4)), lambda x, y, *_: x.reshape(2, 16).sum(1), result=2)
