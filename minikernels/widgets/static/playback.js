@@ -1,7 +1,7 @@
 // One recorded launch in memory: what each array holds after any step, and what the step did. Draws nothing.
 
 const [LOAD, STORE, ATOMIC] = [0, 1, 2];
-// NaNs told apart by their bits: what a lane holds (recorder.py), and a cell that nobody has written.
+// NaNs told apart by their bits: what a lane holds (HELD of trace.py), and a cell that nobody has written.
 const [HELD, UNWRITTEN] = [0x7fc00001, 0x7fc00002];
 
 /** The bits of a Float32Array, in the same memory: copying numbers may change a NaN's. */
